@@ -1,0 +1,58 @@
+"""What a forked child is given by the supervisor, and how it answers.
+
+Entry points (`wf.worker.main:run`, `orchestrator.main:run`) have the shape
+`run(child: Child) -> int` (the exit status) and are called in the forked process after its hygiene
+is done. The same entry points run without a supervisor (`wf worker`) with `report_fd = None`.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+
+import orjson
+
+from wf.settings import Settings
+
+
+@dataclass(slots=True)
+class Child:
+    """One process of the tree, seen from inside."""
+
+    name: str  # "orchestrator", "worker charge_card #2"
+    role: str  # broker, orchestrator, worker
+    pool: str | None  # worker: name of its pool, else None
+    index: int  # 0…processes-1 within its pool
+    settings: Settings
+    activities: tuple[str, ...] = ()  # worker: the activity types it pulls
+    modules: tuple[str, ...] = ()  # worker: paths of the modules that provide them
+    report_fd: int | None = None  # write end of the report pipe; None without a supervisor
+    generation: int = 0  # how often this place has been filled before
+    _done: int = field(default=0)
+
+    def ready(self) -> None:
+        """Connected and able to work. The supervisor counts the child as up from here on."""
+        self._report({"event": "ready"})
+
+    def progress(self, done: int) -> None:
+        """`done` tasks finished so far; resets the restart backoff. Call at most once a second."""
+        self._report({"event": "progress", "done": done})
+
+    def failed(self, cause: str, error: str) -> None:
+        """About to exit because of `cause`: "import", "config" or "broker"; status shows it."""
+        self._report({"event": "failed", "cause": cause, "error": error[-3000:]})
+
+    def _report(self, message: dict[str, object]) -> None:
+        if self.report_fd is None:
+            return
+        try:
+            os.write(self.report_fd, orjson.dumps(message) + b"\n")  # < PIPE_BUF: atomic
+        except (BrokenPipeError, BlockingIOError):
+            return  # the supervisor is gone or busy; a missed line is not worth dying for
+
+
+# Exit statuses of children (and of the supervisor) that mean something.
+EXIT_OK = 0
+EXIT_CONFIG = 78  # EX_CONFIG: settings or modules are wrong; restarting will not help
+EXIT_BROKER = 69  # EX_UNAVAILABLE: the broker cannot be reached or used
+EXIT_RECYCLE = 75  # EX_TEMPFAIL: max_tasks, max_memory or an unkillable thread: start me again

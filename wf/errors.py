@@ -1,0 +1,67 @@
+"""The one error family. Every message names the place and the remedy."""
+
+from __future__ import annotations
+
+
+class WfError(Exception):
+    """Root of every error that wf-supervisor raises on purpose."""
+
+
+class ConfigError(WfError):
+    """Settings, activity modules or pool tables are wrong.
+
+    `problems` holds one complete sentence each (file, key, remedy); all of them, not the first.
+    """
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class DefinitionError(WfError):
+    """A workflow definition is refused. `problems` as in ConfigError, with JSON pointers."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class DefinitionConflict(WfError):
+    """A version that is already registered was deployed again with another body."""
+
+
+class MessageError(WfError):
+    """A message on the wire does not follow docs/protocol.md."""
+
+
+class BrokerError(WfError):
+    """The broker cannot be started, reached or used; says what to do."""
+
+
+class NotFound(WfError):
+    """The named instance, definition or activity does not exist."""
+
+
+class ActivityError(WfError):
+    """An activity failed. Raise it (or a subclass) to choose type, title and status yourself.
+
+    Any other exception becomes an error object with the exception's class name as its title.
+    """
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        type: str | None = None,
+        title: str | None = None,
+        status: int = 500,
+    ) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.type = type
+        self.title = title
+        self.status = status
+
+
+class NonRetryable(ActivityError):
+    """An activity failed in a way that another attempt cannot mend."""

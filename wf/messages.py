@@ -1,0 +1,154 @@
+"""Bodies on the wire, version 1 (docs/protocol.md has them in words).
+
+Bodies are JSON objects with `"v": 1`. Unknown fields are ignored; an unknown version raises
+MessageError, and the receiver dead-letters the message. Key order is fixed by the builders here
+and held still by golden-bytes tests.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from wf.errors import MessageError
+
+VERSION = 1
+JsonObject = dict[str, Any]
+
+# How a run ended, as its result message says.
+COMPLETED = "completed"  # the activity returned: `output`
+FAILED = "failed"  # the activity raised: `error`, `retryable`, maybe `retry`
+TIMED_OUT = "timed-out"  # past its timeout: `error`
+CRASHED = "crashed"  # its worker died while it ran: `error`, `evidence`
+OUT_OF_MEMORY = "out-of-memory"  # the same, by the kernel's out-of-memory killer
+UNDELIVERABLE = "undeliverable"  # the last delivery that max_deliver allows, not run: `error`
+OUTCOMES = frozenset({COMPLETED, FAILED, TIMED_OUT, CRASHED, OUT_OF_MEMORY, UNDELIVERABLE})
+
+
+def encode(body: JsonObject) -> bytes:
+    """Compact JSON. Raises MessageError for what JSON cannot hold (NaN is stored as null)."""
+    try:
+        return orjson.dumps(body)
+    except TypeError as error:
+        raise MessageError(f"not JSON: {error}") from error
+
+
+def decode(data: bytes, what: str = "message") -> JsonObject:
+    """The body, checked for being an object of version 1. Raises MessageError."""
+    try:
+        body = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise MessageError(f"{what}: not JSON: {error}") from error
+    if not isinstance(body, dict):
+        raise MessageError(f"{what}: expected a JSON object, found {type(body).__name__}")
+    if body.get("v") != VERSION:
+        raise MessageError(f'{what}: version {body.get("v")!r} is not known; write "v": {VERSION}')
+    return body
+
+
+def start_body(*, instance: str | None, input: Any, version: str | None = None) -> JsonObject:
+    """`workflow.start.<type>`; without an id the orchestrator derives one from the sequence."""
+    body: JsonObject = {"v": VERSION}
+    if instance is not None:
+        body["id"] = instance
+    if version is not None:
+        body["version"] = version
+    body["input"] = input
+    return body
+
+
+def task_body(
+    *,
+    instance: str,
+    workflow: str,
+    version: str,
+    run: int,
+    attempt: int,
+    pointer: str,
+    input: Any,
+) -> JsonObject:
+    """`activity.tasks.<activity>`. `workflow` is qualified, `pointer` the task's JSON pointer."""
+    return {
+        "v": VERSION,
+        "instance": instance,
+        "workflow": workflow,
+        "version": version,
+        "run": run,
+        "attempt": attempt,
+        "pointer": pointer,
+        "input": input,
+    }
+
+
+def completed_body(*, run: int, attempt: int, output: Any) -> JsonObject:
+    return {"v": VERSION, "run": run, "attempt": attempt, "outcome": COMPLETED, "output": output}
+
+
+def failed_body(
+    *,
+    run: int,
+    attempt: int,
+    outcome: str,
+    error: JsonObject,
+    retryable: bool = True,
+    retry: JsonObject | None = None,
+    crash_limit: int | None = None,
+    evidence: JsonObject | None = None,
+) -> JsonObject:
+    """A result that is not a success.
+
+    `error`: RFC 7807 {type, status, title, detail, traceback?}. `retry`: the activity's default
+    policy (decorator or pool.toml), which holds when no `try` of the definition governs the call:
+    {"max_attempts": int, "delay_s": float, "backoff": "constant"|"linear"|"exponential",
+    "max_delay_s": float, "jitter": float 0…1}. `crash_limit` goes with crashed outcomes.
+    `evidence`: what dead letters keep (exit status, signal, memory, stack dump, deliveries).
+    """
+    body: JsonObject = {
+        "v": VERSION,
+        "run": run,
+        "attempt": attempt,
+        "outcome": outcome,
+        "error": error,
+        "retryable": retryable,
+    }
+    if retry is not None:
+        body["retry"] = retry
+    if crash_limit is not None:
+        body["crash_limit"] = crash_limit
+    if evidence is not None:
+        body["evidence"] = evidence
+    return body
+
+
+def command_body(*, reason: str | None = None) -> JsonObject:
+    body: JsonObject = {"v": VERSION}
+    if reason is not None:
+        body["reason"] = reason
+    return body
+
+
+def signal_body(*, data: Any) -> JsonObject:
+    return {"v": VERSION, "data": data}
+
+
+def timer_body(*, timer: int) -> JsonObject:
+    return {"v": VERSION, "timer": timer}
+
+
+def start_message_id(instance: str) -> str:
+    return f"start:{instance}"
+
+
+def task_message_id(instance: str, run: int, attempt: int) -> str:
+    return f"{instance}:{run}:{attempt}"
+
+
+def result_message_id(instance: str, run: int, attempt: int, outcome: str) -> str:
+    """`…:done` for what the activity itself gave, `…:crashed` for what was said of its worker."""
+    suffix = "crashed" if outcome in (CRASHED, OUT_OF_MEMORY, UNDELIVERABLE) else "done"
+    return f"{instance}:{run}:{attempt}:{suffix}"
+
+
+def history_message_id(instance: str, commit: int, n: int) -> str:
+    return f"{instance}:{commit}:{n}"

@@ -1,0 +1,121 @@
+"""Every subject of the wire protocol, built and taken apart in one place (docs/protocol.md)."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from wf.errors import MessageError
+
+NAME = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
+NAME_RULE = "1 to 64 characters of A-Z a-z 0-9 _ -"
+
+DEFAULT_NAMESPACE = "default"
+
+
+def is_name(text: str) -> bool:
+    """True when `text` may name an instance, an activity, a workflow or a namespace."""
+    return NAME.match(text) is not None
+
+
+def check_name(kind: str, text: str) -> str:
+    """Return `text`, or raise MessageError that says which names are allowed."""
+    if not is_name(text):
+        raise MessageError(f"{kind} {text!r} is not a valid name: use {NAME_RULE}")
+    return text
+
+
+def qualified(namespace: str, name: str) -> str:
+    """`name` in the default namespace, `<namespace>.<name>` outside it."""
+    return name if namespace == DEFAULT_NAMESPACE else f"{namespace}.{name}"
+
+
+def split_qualified(text: str) -> tuple[str, str]:
+    """(namespace, name) of what `qualified` gives."""
+    namespace, dot, name = text.rpartition(".")
+    return (namespace if dot else DEFAULT_NAMESPACE), name
+
+
+def start(namespace: str, name: str) -> str:
+    return f"workflow.start.{qualified(namespace, name)}"
+
+
+def completed(instance: str, activity: str) -> str:
+    return f"workflow.activity.completed.{instance}.{activity}"
+
+
+def signal(instance: str, name: str) -> str:
+    return f"workflow.signal.received.{instance}.{name}"
+
+
+def command(instance: str, verb: str) -> str:
+    return f"workflow.command.requested.{instance}.{verb}"
+
+
+def task(activity: str) -> str:
+    return f"activity.tasks.{activity}"
+
+
+def timer_scheduled(instance: str, timer: str) -> str:
+    return f"workflow.timer.scheduled.{instance}.{timer}"
+
+
+def timer_fired(instance: str, timer: str) -> str:
+    return f"workflow.timer.fired.{instance}.{timer}"
+
+
+def history(instance: str) -> str:
+    return f"workflow.history.{instance}"
+
+
+def finished(instance: str) -> str:
+    """Core NATS, advisory: tells waiters to read the snapshot now."""
+    return f"workflow.finished.{instance}"
+
+
+def state(instance: str) -> str:
+    return f"$KV.WORKFLOW_STATES.{instance}"
+
+
+def definition(namespace: str, name: str, version: str) -> str:
+    return f"$KV.WORKFLOW_DEFINITIONS.{namespace}.{name}.{version}"
+
+
+def catalog(activity: str) -> str:
+    return f"$KV.ACTIVITY_CATALOG.{activity}"
+
+
+def dead_letter(kind: str, name: str) -> str:
+    return f"dead.{kind}.{name}"
+
+
+class Inbound(NamedTuple):
+    """What an inbound event's subject says; the subject, not the body, is authoritative."""
+
+    kind: str  # start, result, signal, command, child, timer
+    instance: str  # "" for a start: its id is in the body, or derived from its sequence
+    name: str  # workflow (qualified), activity, signal, verb, run or timer
+
+
+_KINDS = {
+    ("activity", "completed"): "result",
+    ("signal", "received"): "signal",
+    ("command", "requested"): "command",
+    ("child", "completed"): "child",
+    ("timer", "fired"): "timer",
+}
+
+
+def parse_inbound(subject: str) -> Inbound:
+    """Take apart a subject of WORKFLOW_EVENTS or of a fired timer, with or without partition.
+
+    Raises MessageError for any other subject.
+    """
+    tokens = subject.split(".")
+    if tokens[0] == "workflow" and len(tokens) >= 3:
+        if tokens[1] == "start" and len(tokens) in (3, 4):
+            return Inbound("start", "", ".".join(tokens[2:]))
+        kind = _KINDS.get((tokens[1], tokens[2]))
+        if kind is not None and len(tokens) in (5, 6):
+            return Inbound(kind, tokens[3], tokens[4])
+    raise MessageError(f"subject {subject!r} is not one of the workflow protocol")

@@ -1,0 +1,207 @@
+"""The shape of the settings: one class per table of pool.toml, defaults included.
+
+Durations are floats in seconds and sizes are ints in bytes, however they were written.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import orjson
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from wf.durations import parse_duration, parse_size
+from wf.subjects import NAME_RULE, is_name
+
+
+def _whole(value: object) -> object:
+    # pydantic reads true as 1, which is never what `processes = true` meant
+    if isinstance(value, bool):
+        raise ValueError(f"expected a whole number; found {str(value).lower()}")  # noqa: TRY004
+    return value
+
+
+def _prefetch(value: object) -> object:
+    if value == "auto":
+        return value
+    try:
+        number = int(value) if isinstance(value, (int, str)) and value is not True else -1
+    except ValueError:
+        number = -1
+    if not 0 <= number <= 10_000:
+        raise ValueError(f'expected "auto" or a whole number from 0 to 10000; found {value!r}')
+    return number
+
+
+def _listed(value: object) -> object:
+    """A list, or the text that an environment variable gives: JSON or comma-separated."""
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("["):
+        try:
+            return orjson.loads(value)
+        except orjson.JSONDecodeError as error:
+            raise ValueError(f"expected a list; found {value!r}") from error
+    return [item.strip() for item in value.split(",") if item.strip()]
+
+
+def _upper(value: object) -> object:
+    return value.upper() if isinstance(value, str) else value
+
+
+def _named(value: object) -> object:
+    if not isinstance(value, str) or not is_name(value):
+        raise ValueError(f"{value!r} is not a valid name: use {NAME_RULE}")
+    return value
+
+
+Duration = Annotated[float, BeforeValidator(parse_duration)]
+Size = Annotated[int, BeforeValidator(parse_size)]
+Whole = Annotated[int, BeforeValidator(_whole)]
+Name = Annotated[str, BeforeValidator(_named)]
+Names = Annotated[list[Name], BeforeValidator(_listed)]
+Texts = Annotated[list[str], BeforeValidator(_listed)]
+Prefetch = Annotated[int | Literal["auto"], BeforeValidator(_prefetch)]
+Level = Annotated[
+    Literal["DEBUG", "INFO", "WARNING", "ERROR"],
+    BeforeValidator(_upper),
+]
+
+
+class Section(BaseModel):
+    """A table of pool.toml: unknown keys are refused, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RetrySettings(Section):
+    """Default retry policy of an activity, when no `try` governs the call."""
+
+    max_attempts: Whole = Field(default=1, ge=1, le=1000)
+    delay: Duration = 1.0  # seconds
+    backoff: Literal["constant", "linear", "exponential"] = "exponential"
+    max_delay: Duration = 60.0
+    jitter: float = Field(default=0.1, ge=0, le=1)
+
+
+class SupervisorSettings(Section):
+    """The daemon itself."""
+
+    name: Name = "wf"
+    state_dir: Path = Path("state")
+    grace: Duration = 30.0
+    log_level: Level = "INFO"
+    log_format: Literal["text", "json"] = "text"
+
+
+class NatsSettings(Section):
+    """The broker: embedded (a child of the supervisor), or servers that run elsewhere."""
+
+    embedded: bool = True
+    store_dir: Path = Path("state/jetstream")
+    port: Whole = Field(default=4222, ge=0, le=65_535)  # 0: any free port
+    sync: Literal["always", "interval"] = "always"
+    max_store: Size = 0  # bytes; 0: the server's own rule
+    servers: Texts = Field(default_factory=list)
+    credentials: Path | None = None
+    nkey: Path | None = None
+    user: str | None = None
+    password: str | None = Field(default=None, repr=False)
+    tls_ca: Path | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    replicas: Whole = Field(default=1, ge=1, le=5)
+
+
+class OrchestratorLimits(Section):
+    """What one instance, or one activity's queue, may take."""
+
+    tasks_per_activity: Whole = Field(default=100_000, ge=1)
+    pending_timers: Whole = Field(default=1_000_000, ge=1)
+    snapshot: Size = Field(default=4 * 1024 * 1024, ge=64 * 1024, le=8_000_000)  # bytes
+    expression_time: Duration = Field(default=1.0, gt=0)  # seconds
+    expression_result: Size = Field(default=4 * 1024 * 1024, ge=1024, le=8_000_000)  # bytes
+    jumps: Whole = Field(default=100_000, ge=1)
+    retry_delay: Duration = Field(default=86_400.0, gt=0)
+
+
+class OrchestratorSettings(Section):
+    """The workflow engine."""
+
+    processes: Whole = Field(default=1, ge=0, le=16)  # 0: this host runs only workers
+    batch: Whole = Field(default=500, ge=1, le=1000)
+    history_max_age: Duration = 90 * 86_400.0
+    completed_ttl: Duration = 86_400.0
+    faulted_ttl: Duration = 30 * 86_400.0
+    cache: Size = 128 * 1024 * 1024  # bytes of snapshots kept in memory
+    limits: OrchestratorLimits = OrchestratorLimits()
+
+
+class PoolSettings(Section):
+    """One pool of workers: [workers] merged with its own table.
+
+    `model_fields_set` holds only the keys that the pool's own table states, so that an
+    activity's decorator can stand between the table and the defaults of [workers].
+    """
+
+    activities: Names = Field(default_factory=list)  # empty: the table's own name
+    processes: Whole = Field(default=1, ge=0, le=1024)
+    concurrency: Whole = Field(default=10, ge=1, le=10_000)
+    prefetch: Prefetch = "auto"
+    ack_wait: Duration = Field(default=30.0, ge=0.5)
+    max_deliver: Whole = Field(default=20, ge=2)
+    max_ack_pending: Whole = Field(default=10_000, ge=1)
+    crash_limit: Whole = Field(default=3, ge=1)
+    timeout: Duration = Field(default=300.0, gt=0)
+    retry: RetrySettings = RetrySettings()
+    max_tasks: Whole = Field(default=0, ge=0)  # 0: no limit
+    max_memory: Size = 0  # bytes; 0: no limit
+
+
+class Settings(Section):
+    """All of it, resolved: paths absolute, durations in seconds, sizes in bytes."""
+
+    path: Path  # the pool.toml it came from
+    activities_dir: Path
+    workflows_dir: Path
+    supervisor: SupervisorSettings = SupervisorSettings()
+    nats: NatsSettings = NatsSettings()
+    orchestrator: OrchestratorSettings = OrchestratorSettings()
+    worker_defaults: PoolSettings = PoolSettings()
+    pools: dict[str, PoolSettings] = Field(default_factory=dict)  # tables of [workers.<name>]
+
+    def pool(self, name: str) -> PoolSettings:
+        """Settings of the pool `name`; the defaults where it has no table."""
+        return self.pools.get(name, self.worker_defaults)
+
+    def states(self, pool: str, key: str) -> bool:
+        """True when the pool's own table (not [workers]) states `key`."""
+        return pool in self.pools and key in self.pools[pool].model_fields_set
+
+
+TOP_LEVEL_KEYS = ("activities_dir", "workflows_dir")
+SECTIONS: dict[str, type[Section]] = {
+    "supervisor": SupervisorSettings,
+    "nats": NatsSettings,
+    "orchestrator": OrchestratorSettings,
+    "workers": PoolSettings,
+}
+
+
+def keys_of(table: tuple[str, ...]) -> list[str]:
+    """The keys allowed in a table of pool.toml, sub-tables included; () is the top level."""
+    if not table:
+        return [*TOP_LEVEL_KEYS, *SECTIONS]
+    model: Any = SECTIONS.get(table[0])
+    for depth, part in enumerate(table[1:], start=1):
+        if not isinstance(model, type) or not issubclass(model, Section):
+            return []
+        field = model.model_fields.get(part)
+        if field is not None:
+            model = field.annotation
+        elif not (model is PoolSettings and depth == 1):  # [workers.<pool>] has the same keys
+            return []
+    if not isinstance(model, type) or not issubclass(model, Section):
+        return []
+    return [key for key in model.model_fields if table != ("workers",) or key != "activities"]

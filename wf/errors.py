@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class WfError(Exception):
     """Root of every error that wf-supervisor raises on purpose."""
@@ -40,6 +42,23 @@ class BrokerError(WfError):
 
 class NotFound(WfError):
     """The named instance, definition or activity does not exist."""
+
+
+class WorkflowFaulted(WfError):
+    """The instance ended as faulted. `error` is its RFC 7807 object, `instance` its id."""
+
+    def __init__(self, message: str, *, instance: str, error: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.instance = instance
+        self.error = error
+
+
+class WorkflowCancelled(WfError):
+    """The instance was cancelled, so there is no result."""
+
+
+class NotEnded(WfError):
+    """The instance had not ended when the time to wait was over; it goes on all the same."""
 
 
 class ActivityError(WfError):

@@ -1,0 +1,155 @@
+"""The client for programs without asyncio: the same methods, each blocking until done."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self, TypeVar
+
+from wf import subjects
+from wf.client import Client
+from wf.definitions import RegisteredDefinition
+from wf.dial import CONNECT_S
+from wf.instances import HistoryEntry, Instance, Recent
+from wf.starting import Start, Started
+
+T = TypeVar("T")
+
+
+class BlockingClient:
+    """`wf.Client` behind blocking calls, on an event loop in a thread of its own.
+
+    May be used from several threads. Close it, or use it with `with`.
+    """
+
+    def __init__(
+        self,
+        config: str | Path | None = None,
+        servers: str | Sequence[str] | None = None,
+        *,
+        name: str = "wf-client",
+        timeout_s: float = CONNECT_S,
+    ) -> None:
+        """Connect; arguments and errors as for `Client.connect`."""
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(
+            target=self._loop.run_forever, name="wf-client", daemon=True
+        )
+        self._thread.start()
+        try:
+            self._client = self._run(
+                Client.connect(config, servers, name=name, timeout_s=timeout_s)
+            )
+        except BaseException:
+            self._stop()
+            raise
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except BaseException:  # Ctrl-C while waiting must not leave the work behind
+            future.cancel()
+            raise
+
+    def _stop(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def close(self) -> None:
+        """Close the connection and end the thread. Closing twice is fine."""
+        if self._loop.is_closed():
+            return
+        try:
+            self._run(self._client.close())
+        finally:
+            self._stop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def deploy(
+        self, source: str | bytes | Path
+    ) -> tuple[RegisteredDefinition, Literal["created", "unchanged"]]:
+        """See `Client.deploy`."""
+        return self._run(self._client.deploy(source))
+
+    def definitions(self) -> list[RegisteredDefinition]:
+        """See `Client.definitions`."""
+        return self._run(self._client.definitions())
+
+    def start(
+        self,
+        workflow: str,
+        input: Any = None,
+        *,
+        id: str | None = None,
+        version: str | None = None,
+        namespace: str = subjects.DEFAULT_NAMESPACE,
+        traceparent: str | None = None,
+    ) -> str:
+        """See `Client.start`."""
+        return self._run(
+            self._client.start(
+                workflow,
+                input,
+                id=id,
+                version=version,
+                namespace=namespace,
+                traceparent=traceparent,
+            )
+        )
+
+    def start_many(self, starts: Sequence[Start]) -> list[Started]:
+        """See `Client.start_many`."""
+        return self._run(self._client.start_many(starts))
+
+    def get(self, id: str) -> Instance:
+        """See `Client.get`."""
+        return self._run(self._client.get(id))
+
+    def history(self, id: str) -> list[HistoryEntry]:
+        """See `Client.history`."""
+        return self._run(self._client.history(id))
+
+    def recent(
+        self, *, limit: int = 20, status: str | None = None, window: int | None = None
+    ) -> Recent:
+        """See `Client.recent`."""
+        return self._run(self._client.recent(limit=limit, status=status, window=window))
+
+    def result(self, id: str, *, timeout_s: float | None = None) -> Instance:
+        """See `Client.result`."""
+        return self._run(self._client.result(id, timeout_s=timeout_s))
+
+    def wait(self, id: str, *, timeout_s: float | None = None) -> Instance:
+        """See `Client.wait`."""
+        return self._run(self._client.wait(id, timeout_s=timeout_s))
+
+    def signal(self, id: str, name: str, data: Any = None) -> None:
+        """See `Client.signal`."""
+        self._run(self._client.signal(id, name, data))
+
+    def cancel(self, id: str, reason: str | None = None) -> None:
+        """See `Client.cancel`."""
+        self._run(self._client.cancel(id, reason))
+
+    def suspend(self, id: str, reason: str | None = None) -> None:
+        """See `Client.suspend`."""
+        self._run(self._client.suspend(id, reason))
+
+    def resume(self, id: str, reason: str | None = None) -> None:
+        """See `Client.resume`."""
+        self._run(self._client.resume(id, reason))

@@ -1,0 +1,201 @@
+"""The commands of `wf`. Each only reads its options; the work is in the modules beside this one.
+
+Those are imported inside the commands, so that `wf --help` loads neither nats-py nor tables.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from wf.cli import options
+from wf.cli.session import Target
+
+app = typer.Typer(
+    name="wf",
+    help="Deploy workflows, start them, and see what happened. `wf COMMAND --help` tells more.",
+    epilog="Exit status: 0 done or completed, 1 faulted, cancelled, not found or refused, "
+    "2 usage, 3 the broker cannot be reached, 4 --timeout was over first.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+_Files = Annotated[
+    list[str], typer.Argument(metavar="FILE…", help="Workflow definitions, YAML or JSON.")
+]
+_Timeout = Annotated[
+    str | None,
+    typer.Option("--timeout", metavar="30s", help="Stop waiting after this long (exit status 4)."),
+]
+
+
+def _target(config: str | None, server: list[str] | None) -> Target:
+    return Target(config, tuple(server or ()))
+
+
+@app.command()
+def validate(files: _Files, json: options.Json = False) -> None:
+    """Check definitions without a broker."""
+    from wf.cli import deploying
+
+    raise typer.Exit(deploying.validate(files, json=json))
+
+
+@app.command()
+def deploy(
+    files: _Files,
+    config: options.Config = None,
+    server: options.Server = None,
+    json: options.Json = False,
+) -> None:
+    """Register definitions. A registered version never changes: a new body needs a new version."""
+    from wf.cli import deploying
+
+    raise typer.Exit(deploying.deploy(_target(config, server), files, json=json))
+
+
+@app.command()
+def definitions(
+    config: options.Config = None, server: options.Server = None, json: options.Json = False
+) -> None:
+    """List the registered definitions."""
+    from wf.cli import deploying
+
+    raise typer.Exit(deploying.definitions(_target(config, server), json=json))
+
+
+@app.command()
+def start(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Workflow, or NAMESPACE.NAME.")],
+    id: Annotated[
+        str | None,
+        typer.Option("--id", metavar="ID", help="Id of the instance; starting it again is safe."),
+    ] = None,
+    input: Annotated[
+        str | None,
+        typer.Option("--input", metavar="JSON|@FILE|-", help="The input; - is standard input."),
+    ] = None,
+    version: Annotated[
+        str | None,
+        typer.Option("--version", metavar="VERSION", help="Of the definition; else the newest."),
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the end, print output.")] = False,
+    timeout: _Timeout = None,
+    config: options.Config = None,
+    server: options.Server = None,
+    json: options.Json = False,
+) -> None:
+    """Start an instance; prints its id, or with --wait its output."""
+    from wf.cli import starting
+
+    wish = starting.Wish(name, id, input, version, wait, timeout, json)
+    raise typer.Exit(starting.start(_target(config, server), wish))
+
+
+@app.command()
+def show(
+    id: options.Identifier,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="The snapshot with the engine's record.")
+    ] = False,
+    config: options.Config = None,
+    server: options.Server = None,
+    json: options.Json = False,
+) -> None:
+    """Show one instance: status, what it waits for, what its activities gave."""
+    from wf.cli import looking
+
+    raise typer.Exit(looking.show(_target(config, server), id, raw=raw, json=json))
+
+
+@app.command("list")
+def list_(
+    status: Annotated[
+        str | None,
+        typer.Option("--status", metavar="STATUS", help="Only these, e.g. faulted."),
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, max=10_000)] = 20,
+    config: options.Config = None,
+    server: options.Server = None,
+    json: options.Json = False,
+) -> None:
+    """List the newest instances, from the last part of history."""
+    from wf.cli import looking
+
+    raise typer.Exit(looking.list_instances(_target(config, server), status, limit, json=json))
+
+
+@app.command()
+def history(
+    id: options.Identifier,
+    config: options.Config = None,
+    server: options.Server = None,
+    json: options.Json = False,
+) -> None:
+    """Show all that happened to an instance, in order."""
+    from wf.cli import looking
+
+    raise typer.Exit(looking.history(_target(config, server), id, json=json))
+
+
+@app.command()
+def signal(
+    id: options.Identifier,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The signal's name.")],
+    data: Annotated[
+        str | None,
+        typer.Option("--data", metavar="JSON|@FILE|-", help="What the signal carries."),
+    ] = None,
+    config: options.Config = None,
+    server: options.Server = None,
+    json: options.Json = False,
+) -> None:
+    """Send a signal to an instance."""
+    from wf.cli import steering
+
+    raise typer.Exit(steering.signal(_target(config, server), id, name, data, json=json))
+
+
+@app.command()
+def cancel(
+    id: options.Identifier,
+    reason: options.Reason = None,
+    config: options.Config = None,
+    server: options.Server = None,
+    json: options.Json = False,
+) -> None:
+    """Cancel an instance."""
+    from wf.cli import steering
+
+    raise typer.Exit(steering.command(_target(config, server), "cancel", id, reason, json=json))
+
+
+@app.command()
+def suspend(
+    id: options.Identifier,
+    reason: options.Reason = None,
+    config: options.Config = None,
+    server: options.Server = None,
+    json: options.Json = False,
+) -> None:
+    """Suspend an instance: what runs may end, nothing new begins."""
+    from wf.cli import steering
+
+    raise typer.Exit(steering.command(_target(config, server), "suspend", id, reason, json=json))
+
+
+@app.command()
+def resume(
+    id: options.Identifier,
+    reason: options.Reason = None,
+    config: options.Config = None,
+    server: options.Server = None,
+    json: options.Json = False,
+) -> None:
+    """Let a suspended instance go on."""
+    from wf.cli import steering
+
+    raise typer.Exit(steering.command(_target(config, server), "resume", id, reason, json=json))

@@ -1,0 +1,111 @@
+"""`wf validate`, `wf deploy`, `wf definitions`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from wf import definitions as registry
+from wf.cli import exits, output, session, shapes
+from wf.client import Client, parse_definition
+from wf.definitions import RegisteredDefinition
+from wf.errors import DefinitionConflict, DefinitionError
+
+JsonObject = dict[str, Any]
+
+
+def validate(files: Sequence[str], *, json: bool) -> int:
+    """Check every file; all problems of all files are reported."""
+    checked = [_check(file) for file in files]
+    if json:
+        output.print_json([shape for _, shape in checked])
+    for definition, shape in checked:
+        if definition is None:
+            _complain(shape)
+        elif not json:
+            output.print_line(f"{shape['file']}: {definition.title} is valid")
+    return exits.OK if all(shape["valid"] for _, shape in checked) else exits.FAILED
+
+
+def deploy(target: session.Target, files: Sequence[str], *, json: bool) -> int:
+    """Validate all files first; register them only when all are valid."""
+    checked = [_check(file) for file in files]
+    broken = [shape for definition, shape in checked if definition is None]
+    if broken:
+        for shape in broken:
+            _complain(shape)
+        if len(files) > len(broken):
+            output.note("nothing was deployed: mend these first")
+        return exits.FAILED
+    valid = [(shape["file"], found) for found, shape in checked if found is not None]
+    done = session.run(target, lambda client: _register(client, valid))
+    for shape in done:
+        _tell_deployed(shape, json)
+    if json:
+        output.print_json(done)
+    return exits.FAILED if any(shape["result"] == "conflict" for shape in done) else exits.OK
+
+
+def definitions(target: session.Target, *, json: bool) -> int:
+    """All registered versions."""
+    found = session.run(target, lambda client: client.definitions())
+    if json:
+        output.print_json([shapes.definition(definition) for definition in found])
+    elif not found:
+        output.note("no definition is registered yet: `wf deploy FILE`")
+    else:
+        from wf.cli import render
+
+        output.print_rich(render.definitions_table(found))
+    return exits.OK
+
+
+def _check(file: str) -> tuple[RegisteredDefinition | None, JsonObject]:
+    try:
+        definition = parse_definition(Path(file))
+    except DefinitionError as error:
+        return None, {"file": file, "valid": False, "problems": error.problems}
+    except OSError as error:
+        problem = f"cannot read it: {error.strerror or error}"
+        return None, {"file": file, "valid": False, "problems": [problem]}
+    names = {
+        "namespace": definition.namespace,
+        "name": definition.name,
+        "version": definition.version,
+    }
+    return definition, {"file": file, "valid": True, "problems": [], **names}
+
+
+async def _register(
+    client: Client, valid: Sequence[tuple[str, RegisteredDefinition]]
+) -> list[JsonObject]:
+    done: list[JsonObject] = []
+    for file, found in valid:
+        shape: JsonObject = {
+            "file": file,
+            "namespace": found.namespace,
+            "name": found.name,
+            "version": found.version,
+        }
+        try:
+            shape["result"] = await registry.register(client.port, found)
+        except DefinitionConflict as error:
+            shape["result"] = "conflict"
+            shape["error"] = str(error)
+        done.append(shape)
+    return done
+
+
+def _tell_deployed(shape: JsonObject, json: bool) -> None:
+    if shape["result"] == "conflict":
+        output.complain(f"{shape['file']}: {shape['error']}")
+    elif not json:
+        name = registry.title(shape["namespace"], shape["name"], shape["version"])
+        output.print_line(f"{shape['result']}: {name}")
+
+
+def _complain(shape: JsonObject) -> None:
+    for problem in shape["problems"]:
+        prefix = "" if shape["file"] in problem else f"{shape['file']}: "
+        output.complain(prefix + problem)

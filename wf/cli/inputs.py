@@ -1,0 +1,62 @@
+"""What people type: JSON, @file or - for standard input; durations."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from wf import subjects
+from wf.durations import parse_duration
+
+
+class UsageError(Exception):
+    """The command line is wrong; says what to type instead."""
+
+
+def check_name(kind: str, text: str) -> str:
+    """`text`, or UsageError when it cannot name a `kind` (instance, workflow, signal)."""
+    if not subjects.is_name(text):
+        raise UsageError(f"{kind} {text!r} is not a valid name: use {subjects.NAME_RULE}")
+    return text
+
+
+def read_json(text: str | None, option: str) -> Any:
+    """The value of `--input` or `--data`: JSON itself, `@path`, or `-` for standard input.
+
+    None (not given) is JSON null. Raises UsageError.
+    """
+    if text is None:
+        return None
+    if text == "-":
+        return parse_json(sys.stdin.buffer.read(), f"{option} - (standard input)")
+    if text.startswith("@"):
+        path = Path(text[1:])
+        try:
+            return parse_json(path.read_bytes(), f"{option} {text}")
+        except OSError as error:
+            raise UsageError(f"{option} {text}: cannot read {path}: {error.strerror}") from error
+    return parse_json(text.encode(), option)
+
+
+def parse_json(data: bytes, place: str) -> Any:
+    """JSON, or UsageError that shows where it breaks."""
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise UsageError(
+            f"{place}: not JSON: {error}; write JSON, @file or - "
+            """(in a shell: --input '{"order_id": 4711}')"""
+        ) from error
+
+
+def read_duration(text: str | None, option: str) -> float | None:
+    """Seconds of `30s`, `5m`, `1h30m`; None when not given. Raises UsageError."""
+    if text is None:
+        return None
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise UsageError(f"{option}: {error}") from error

@@ -1,0 +1,71 @@
+"""`wf show`, `wf list`, `wf history`."""
+
+from __future__ import annotations
+
+import time
+
+from wf import instances
+from wf.cli import exits, inputs, output, session, shapes
+from wf.client import Client
+from wf.errors import NotFound
+from wf.instances import HistoryEntry, Instance
+
+
+def show(target: session.Target, id: str, *, raw: bool, json: bool) -> int:
+    """One instance."""
+    inputs.check_name("instance", id)
+
+    async def work(client: Client) -> tuple[Instance, list[HistoryEntry]]:
+        instance = await client.get(id)
+        return instance, [] if json or raw else await client.history(id)
+
+    instance, history = session.run(target, work)
+    if json or raw:
+        output.print_json(shapes.shown(instance, raw=raw))
+    else:
+        from wf.cli import render
+
+        output.print_rich(render.instance_view(instance, history, time.time_ns() // 1_000_000))
+    return exits.OK
+
+
+def list_instances(target: session.Target, status: str | None, limit: int, *, json: bool) -> int:
+    """The newest instances."""
+    if status is not None and status not in instances.STATUSES:
+        raise inputs.UsageError(
+            f"--status {status!r} is not one of {', '.join(instances.STATUSES)}"
+        )
+    recent = session.run(target, lambda client: client.recent(limit=limit, status=status))
+    if json:
+        output.print_json([shapes.listed(instance) for instance in recent.instances])
+    elif recent.instances:
+        from wf.cli import render
+
+        output.print_rich(render.instances_table(recent.instances))
+    if recent.bounded:
+        output.note(
+            f"only the last {recent.window:,} history messages were read; a greater --limit "
+            "reads more"
+        )
+    elif not recent.instances and not json:
+        output.note("no instances" + (f" with status {status}" if status else ""))
+    return exits.OK
+
+
+def history(target: session.Target, id: str, *, json: bool) -> int:
+    """The timeline of one instance."""
+    inputs.check_name("instance", id)
+    entries = session.run(target, lambda client: client.history(id))
+    if not entries:
+        raise NotFound(
+            f"nothing is recorded about {id!r}: it was never started, or its history has aged out"
+        )
+    if json:
+        output.print_json(shapes.history(entries))
+        return exits.OK
+    from wf.cli import render
+
+    output.print_rich(render.timeline(entries))
+    if entries[0].commit > 1:
+        output.note(f"partial: what came before commit {entries[0].commit} has aged out")
+    return exits.OK

@@ -1,0 +1,215 @@
+"""Tables and timelines for people. Pure: values in, rich renderables out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+from rich.console import Group, RenderableType
+from rich.syntax import Syntax
+from rich.table import Table
+from rich.text import Text
+
+from wf.definitions import RegisteredDefinition
+from wf.durations import format_duration
+from wf.instances import HistoryEntry, Instance
+
+JsonObject = dict[str, Any]
+
+STYLES = {
+    "completed": "green",
+    "faulted": "bold red",
+    "cancelled": "yellow",
+    "suspended": "magenta",
+    "waiting": "blue",
+    "running": "cyan",
+    "pending": "dim",
+}
+
+
+def moment(time_ms: int | None) -> str:
+    """`2026-11-21 09:30:00.123Z`; a dash for none."""
+    if time_ms is None:
+        return "–"
+    instant = datetime.fromtimestamp(time_ms / 1000, UTC)
+    return instant.strftime("%Y-%m-%d %H:%M:%S.") + f"{time_ms % 1000:03d}Z"
+
+
+def span(started_ms: int | None, ended_ms: int | None) -> str:
+    """How long it took, to the millisecond; a dash where either end is missing."""
+    if started_ms is None or ended_ms is None:
+        return "–"
+    return format_duration(max(0, ended_ms - started_ms) / 1000)
+
+
+def status(name: str) -> Text:
+    return Text(name, style=STYLES.get(name, ""))
+
+
+def brief(value: Any, limit: int = 60) -> str:
+    """JSON on one line, cut to `limit` characters."""
+    line = orjson.dumps(value).decode()
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def json_block(value: Any) -> RenderableType:
+    """Indented JSON, coloured where the terminal can."""
+    text = orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
+    return Syntax(text, "json", background_color="default", word_wrap=True)
+
+
+def table(title: str | None, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
+    """A plain table; cells are text or renderables, never markup."""
+    made = Table(*columns, title=title, title_justify="left", box=None, pad_edge=False)
+    for row in rows:
+        made.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
+    return made
+
+
+def instances_table(found: Sequence[Instance]) -> Table:
+    """`wf list`."""
+    rows = [
+        (
+            instance.id,
+            status(instance.status),
+            f"{instance.workflow} {instance.version or ''}".strip(),
+            moment(instance.started_ms),
+            span(instance.started_ms, instance.ended_ms),
+        )
+        for instance in found
+    ]
+    return table(None, ("ID", "STATUS", "WORKFLOW", "STARTED", "TOOK"), rows)
+
+
+def definitions_table(found: Sequence[RegisteredDefinition]) -> Table:
+    """`wf definitions`."""
+    rows = [(d.namespace, d.name, d.version, moment(d.registered_ms)) for d in found]
+    return table(None, ("NAMESPACE", "NAME", "VERSION", "REGISTERED"), rows)
+
+
+def instance_view(
+    instance: Instance, history: Sequence[HistoryEntry], now_ms: int
+) -> RenderableType:
+    """`wf show`: what it is, what it waits for, what its activities gave, how it ended."""
+    parts: list[RenderableType] = [_facts(instance, now_ms)]
+    runs = open_runs(instance.snapshot)
+    if runs:
+        parts += ["", table("Open runs", ("RUN", "ACTIVITY", "ATTEMPT", "TASK"), runs)]
+    timers = open_timers(instance.snapshot, now_ms)
+    if timers:
+        parts += ["", table("Timers", ("TIMER", "FOR", "DUE", "IN"), timers)]
+    results = activity_results(history)
+    if results:
+        columns = ("RUN", "ACTIVITY", "ATTEMPT", "OUTCOME", "AT", "RESULT")
+        parts += ["", table("Activities", columns, results)]
+    parts += ["", Text("Input", style="bold"), json_block(instance.snapshot.get("input"))]
+    if instance.error is not None:
+        parts += ["", Text("Error", style="bold red"), json_block(instance.error)]
+    if instance.status == "completed":
+        parts += ["", Text("Output", style="bold"), json_block(instance.output)]
+    return Group(*parts)
+
+
+def _facts(instance: Instance, now_ms: int) -> Table:
+    facts = Table(box=None, show_header=False, pad_edge=False)
+    ended = instance.ended_ms
+    took = span(instance.started_ms, now_ms if ended is None else ended)
+    for label, value in (
+        ("Instance", Text(instance.id, style="bold")),
+        ("Workflow", Text(f"{instance.workflow} {instance.version or ''}".strip())),
+        ("Status", status(instance.status)),
+        ("Started", Text(moment(instance.started_ms))),
+        (
+            "Ended" if ended is not None else "Running for",
+            Text(f"{moment(ended)} ({took})" if ended is not None else took),
+        ),
+    ):
+        facts.add_row(Text(label, style="dim"), value)
+    return facts
+
+
+def _records(snapshot: JsonObject, key: str) -> list[tuple[str, JsonObject]]:
+    held = snapshot.get(key) or {}
+    pairs = held.items() if isinstance(held, dict) else enumerate(held)
+    return [(str(name), record) for name, record in pairs if isinstance(record, dict)]
+
+
+def open_runs(snapshot: JsonObject) -> list[tuple[Any, ...]]:
+    """(run, activity, attempt, pointer) of what is dispatched and has no outcome yet."""
+    return [
+        (
+            record.get("run", name),
+            record.get("activity", "–"),
+            record.get("attempt", 1),
+            record.get("pointer", "–"),
+        )
+        for name, record in _records(snapshot, "runs")
+    ]
+
+
+def open_timers(snapshot: JsonObject, now_ms: int) -> list[tuple[Any, ...]]:
+    """(timer, purpose, due, how long until then)."""
+    rows: list[tuple[Any, ...]] = []
+    for name, record in _records(snapshot, "timers"):
+        due_ms = record.get("due_ms")
+        left = "–" if due_ms is None else format_duration(max(0, due_ms - now_ms) / 1000)
+        purpose = record.get("kind") or record.get("purpose") or record.get("pointer") or "–"
+        rows.append((record.get("timer", name), purpose, moment(due_ms), left))
+    return rows
+
+
+def activity_results(history: Sequence[HistoryEntry]) -> list[tuple[Any, ...]]:
+    """(run, activity, attempt, outcome, when, result) of every result that history records."""
+    rows: list[tuple[Any, ...]] = []
+    for entry in history:
+        event = entry.event
+        if event.get("kind") != "result":
+            continue
+        outcome = str(event.get("outcome", "–"))
+        result = event.get("output") if outcome == "completed" else event.get("error")
+        rows.append(
+            (
+                event.get("run", "–"),
+                event.get("activity", "–"),
+                event.get("attempt", "–"),
+                Text(outcome, style="green" if outcome == "completed" else "red"),
+                moment(entry.now_ms),
+                brief(result),
+            )
+        )
+    return rows
+
+
+def timeline(history: Sequence[HistoryEntry]) -> RenderableType:
+    """`wf history`: one line per event, below it what the machine made of it."""
+    if not history:
+        return Text("(nothing recorded)")
+    first_ms = history[0].now_ms
+    rows: list[tuple[Any, ...]] = []
+    for entry in history:
+        offset = "+" + format_duration(max(0, entry.now_ms - first_ms) / 1000)
+        rows.append(
+            (moment(entry.now_ms), offset, Text(_event_text(entry.event), style="bold"), "")
+        )
+        for record in entry.entries:
+            kind = str(record.get("type", "?"))
+            rest = {key: value for key, value in record.items() if key != "type"}
+            rows.append(("", "", f"  {kind}", brief(rest) if rest else ""))
+    return table(None, ("WHEN", "AFTER", "WHAT", "DETAILS"), rows)
+
+
+def _event_text(event: JsonObject) -> str:
+    kind = str(event.get("kind", "?"))
+    named = {
+        "start": ("workflow",),
+        "result": ("activity", "outcome"),
+        "signal": ("name",),
+        "command": ("verb", "reason"),
+        "timer": ("timer",),
+    }.get(kind, ())
+    words = [kind, *(str(event[key]) for key in named if event.get(key) is not None)]
+    if kind == "result":
+        words.append(f"(run {event.get('run', '?')}, attempt {event.get('attempt', '?')})")
+    return " ".join(words)

@@ -1,0 +1,100 @@
+"""`wf start`."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+from wf import subjects
+from wf.cli import exits, inputs, output, session, shapes
+from wf.client import Client
+from wf.errors import NotEnded
+from wf.instances import Instance, describe_error
+from wf.starting import Start, Started, fresh_id
+
+PATIENCE_S = 5.0  # after this long without a snapshot a waiter is told why nothing happens
+
+
+@dataclass(slots=True, frozen=True)
+class Wish:
+    """The command line of `wf start`, as typed."""
+
+    name: str
+    id: str | None
+    input: str | None
+    version: str | None
+    wait: bool
+    timeout: str | None
+    json: bool
+
+
+def start(target: session.Target, wish: Wish) -> int:
+    """Start, maybe wait, print."""
+    if wish.timeout is not None and not wish.wait:
+        raise inputs.UsageError("--timeout says how long to wait: it needs --wait")
+    timeout_s = inputs.read_duration(wish.timeout, "--timeout")
+    request = _request(wish)
+
+    async def work(client: Client) -> int:
+        started = (await client.start_many([request]))[0]
+        if not wish.wait:
+            return _tell_started(started, wish.json)
+        output.note(f"started {started.id}")
+        return _tell_ended(await _wait(client, started.id, timeout_s), wish.json)
+
+    return session.run(target, work)
+
+
+def _request(wish: Wish) -> Start:
+    namespace, workflow = subjects.split_qualified(wish.name)
+    inputs.check_name("namespace", namespace)
+    inputs.check_name("workflow", workflow)
+    if wish.id is not None:
+        inputs.check_name("instance", wish.id)
+    value: Any = inputs.read_json(wish.input, "--input")
+    return Start(
+        workflow, value, fresh_id() if wish.id is None else wish.id, wish.version, namespace
+    )
+
+
+def _tell_started(started: Started, json: bool) -> int:
+    if json:
+        output.print_json({"id": started.id, "duplicate": started.duplicate})
+    else:
+        output.print_line(started.id)
+        if started.duplicate:
+            output.note("already started under this id: nothing was started again")
+    return exits.OK
+
+
+async def _wait(client: Client, id: str, timeout_s: float | None) -> Instance:
+    if timeout_s is None or timeout_s > PATIENCE_S:
+        hint = asyncio.create_task(_hint_when_idle(client, id))
+        try:
+            return await client.wait(id, timeout_s=timeout_s)
+        finally:
+            hint.cancel()
+    return await client.wait(id, timeout_s=timeout_s)
+
+
+async def _hint_when_idle(client: Client, id: str) -> None:
+    try:
+        await client.wait_until(id, lambda _: True, timeout_s=PATIENCE_S)
+    except NotEnded:
+        output.note(
+            "still waiting: no orchestrator has taken the start yet; does the pool run? "
+            "(`wf-supervisor status`) The start is stored and will not be lost"
+        )
+
+
+def _tell_ended(instance: Instance, json: bool) -> int:
+    if json:
+        output.print_json(shapes.waited(instance))
+    elif instance.status == "completed":
+        output.print_json(instance.output)
+    if instance.status == "faulted":
+        output.complain(f"{instance.id} faulted: {describe_error(instance.error or {})}")
+    elif instance.status == "cancelled":
+        output.complain(f"{instance.id} was cancelled")
+    return exits.status_of_instance(instance.status)

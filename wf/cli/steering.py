@@ -1,0 +1,81 @@
+"""`wf signal`, `wf cancel`, `wf suspend`, `wf resume`."""
+
+from __future__ import annotations
+
+from wf.cli import exits, inputs, output, session
+from wf.client import Client
+from wf.errors import NotEnded, WfError
+from wf.instances import Instance
+
+CONFIRM_S = 5.0  # how long to look whether the orchestrator has carried out a command
+
+
+def signal(target: session.Target, id: str, name: str, data: str | None, *, json: bool) -> int:
+    """Send one signal to an instance that has not ended."""
+    inputs.check_name("instance", id)
+    inputs.check_name("signal", name)
+    value = inputs.read_json(data, "--data")
+
+    async def work(client: Client) -> int:
+        _refuse_ended(await client.get(id), f"signal {name}")
+        await client.signal(id, name, value)
+        if json:
+            output.print_json({"id": id, "signal": name})
+        else:
+            output.print_line(f"signal {name} sent to {id}")
+        return exits.OK
+
+    return session.run(target, work)
+
+
+def command(target: session.Target, verb: str, id: str, reason: str | None, *, json: bool) -> int:
+    """Send a command and look whether it takes effect."""
+    inputs.check_name("instance", id)
+
+    async def work(client: Client) -> int:
+        _refuse_ended(await client.get(id), verb)
+        await {"cancel": client.cancel, "suspend": client.suspend, "resume": client.resume}[verb](
+            id, reason
+        )
+        return _tell(verb, await _confirmed(client, verb, id), json)
+
+    return session.run(target, work)
+
+
+def _refuse_ended(instance: Instance, what: str) -> None:
+    if instance.is_terminal:
+        raise WfError(f"{what} refused: instance {instance.id} is {instance.status} already")
+
+
+def has_taken_effect(verb: str, instance: Instance) -> bool:
+    """Whether the instance is as `verb` wants it. Pure."""
+    if instance.is_terminal:
+        return True
+    return (instance.status == "suspended") == (verb == "suspend") and verb != "cancel"
+
+
+async def _confirmed(client: Client, verb: str, id: str) -> Instance:
+    try:
+        return await client.wait_until(
+            id, lambda i: has_taken_effect(verb, i), timeout_s=CONFIRM_S, reread_s=0.1
+        )
+    except NotEnded:
+        return await client.get(id)
+
+
+def _tell(verb: str, instance: Instance, json: bool) -> int:
+    carried_out = has_taken_effect(verb, instance)
+    if json:
+        shape = {"id": instance.id, "status": instance.status, "confirmed": carried_out}
+        output.print_json(shape)
+    elif carried_out:
+        output.print_line(f"{instance.id} is {instance.status}")
+    else:
+        output.note(
+            f"{verb} is stored, but {instance.id} is {instance.status} still: the orchestrator "
+            "has not carried it out yet"
+        )
+    if verb == "cancel" and carried_out and instance.status != "cancelled":
+        output.complain(f"{instance.id} had {instance.status} before it could be cancelled")
+        return exits.FAILED
+    return exits.OK

@@ -1,0 +1,230 @@
+"""The Python client: deploy definitions, start instances, wait for them, steer them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from wf import definitions, instances, messages, subjects
+from wf.definitions import RegisteredDefinition
+from wf.dial import CONNECT_S, dial
+from wf.errors import NotEnded
+from wf.instances import HistoryEntry, Instance, Recent
+from wf.jetstream import topology
+from wf.jetstream.port import Outgoing, Port, Rejected
+from wf.plugins import resolve
+from wf.starting import Start, Started, fresh_id, start_all
+from wf.storing import refused, store_one
+
+REREAD_S = 2.0  # a lost `finished` notice delays a waiter by no more than this
+
+JsonObject = dict[str, Any]
+
+
+class Client:
+    """A connection to one pool. Make it with `await Client.connect(…)`, use it with `async with`.
+
+    Every method may be called side by side with others. What the broker does not answer is
+    repeated for 15 s where that is safe, then raises BrokerError.
+    """
+
+    def __init__(self, port: Port) -> None:
+        self._port = port
+
+    @classmethod
+    async def connect(
+        cls,
+        config: str | Path | None = None,
+        servers: str | Sequence[str] | None = None,
+        *,
+        name: str = "wf-client",
+        timeout_s: float = CONNECT_S,
+    ) -> Self:
+        """Connect to `servers`, or as the settings in `config` say (see `wf.dial.dial`)."""
+        return cls(await dial(config, servers, name=name, timeout_s=timeout_s))
+
+    @property
+    def port(self) -> Port:
+        """The JetStream port below, for what this class does not offer."""
+        return self._port
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._port.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    # Definitions
+
+    async def deploy(
+        self, source: str | bytes | Path
+    ) -> tuple[RegisteredDefinition, Literal["created", "unchanged"]]:
+        """Validate and register one workflow definition: a Path is read, text is the document.
+
+        Raises DefinitionError with every problem, DefinitionConflict when the version is
+        registered with another body, OSError when the file cannot be read.
+        """
+        definition = parse_definition(source)
+        return definition, await definitions.register(self._port, definition)
+
+    async def definitions(self) -> list[RegisteredDefinition]:
+        """Every registered version."""
+        return await definitions.registered(self._port)
+
+    # Instances
+
+    async def start(
+        self,
+        workflow: str,
+        input: Any = None,
+        *,
+        id: str | None = None,
+        version: str | None = None,
+        namespace: str = subjects.DEFAULT_NAMESPACE,
+        traceparent: str | None = None,
+    ) -> str:
+        """Start an instance and return its id when the broker has stored the start.
+
+        Idempotent by id: an instance that exists is left as it is. `version` None means the
+        newest registered one. Raises MessageError for bad names or input, BrokerError.
+        """
+        wish = Start(
+            workflow, input, fresh_id() if id is None else id, version, namespace, traceparent
+        )
+        return (await self.start_many([wish]))[0].id
+
+    async def start_many(self, starts: Sequence[Start]) -> list[Started]:
+        """Start many instances, pipelined and in atomic batches; returns when all are stored."""
+        return await start_all(self._port, starts)
+
+    async def get(self, id: str) -> Instance:
+        """The instance as it is now. Raises NotFound."""
+        return await instances.get(self._port, id)
+
+    async def history(self, id: str) -> list[HistoryEntry]:
+        """All that happened to the instance, in order; [] when nothing is recorded."""
+        return await instances.history(self._port, id)
+
+    async def recent(
+        self, *, limit: int = 20, status: str | None = None, window: int | None = None
+    ) -> Recent:
+        """The newest instances, from a bounded tail of history."""
+        return await instances.recent(self._port, limit=limit, status=status, window=window)
+
+    async def result(self, id: str, *, timeout_s: float | None = None) -> Instance:
+        """Wait until the instance completes and return it; its `.output` is the result.
+
+        Raises WorkflowFaulted (with `.error`), WorkflowCancelled, or NotEnded after `timeout_s`.
+        Without a timeout it waits for as long as it takes, also for an id that nobody started.
+        """
+        instance = await self.wait(id, timeout_s=timeout_s)
+        instance.raise_unless_completed()
+        return instance
+
+    async def wait(self, id: str, *, timeout_s: float | None = None) -> Instance:
+        """Like `result`, but a faulted or cancelled instance is returned too."""
+        return await self.wait_until(id, lambda i: i.is_terminal, timeout_s=timeout_s)
+
+    async def wait_until(
+        self,
+        id: str,
+        accept: Callable[[Instance], bool],
+        *,
+        timeout_s: float | None = None,
+        reread_s: float = REREAD_S,
+    ) -> Instance:
+        """Return the instance once `accept` says so, or raise NotEnded after `timeout_s`.
+
+        Reads the snapshot at once, on the orchestrator's notice that the instance ended, and every
+        `reread_s`.
+        """
+        subjects.check_name("instance", id)
+        notice = asyncio.Event()
+
+        async def noticed(subject: str, data: bytes) -> None:
+            notice.set()
+
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        unsubscribe = await self._port.subscribe_core(subjects.finished(id), noticed)
+        try:
+            while True:
+                notice.clear()
+                instance = await instances.find(self._port, id)
+                if instance is not None and accept(instance):
+                    return instance
+                left_s = reread_s if deadline is None else deadline - time.monotonic()
+                if left_s <= 0:
+                    raise _not_ended(id, instance, timeout_s or 0)
+                await _wait(notice, min(left_s, reread_s))
+        finally:
+            await unsubscribe()
+
+    # Steering
+
+    async def signal(self, id: str, name: str, data: Any = None) -> None:
+        """Send an event to the instance; returns when the broker has stored it."""
+        subjects.check_name("instance", id)
+        subjects.check_name("signal", name)
+        await self._send(subjects.signal(id, name), messages.signal_body(data=data))
+
+    async def cancel(self, id: str, reason: str | None = None) -> None:
+        """Ask for the instance to be cancelled; returns when the broker has stored the wish."""
+        await self._command(id, "cancel", reason)
+
+    async def suspend(self, id: str, reason: str | None = None) -> None:
+        """Ask for the instance to be suspended: what runs may end, nothing new begins."""
+        await self._command(id, "suspend", reason)
+
+    async def resume(self, id: str, reason: str | None = None) -> None:
+        """Ask for a suspended instance to go on."""
+        await self._command(id, "resume", reason)
+
+    async def _command(self, id: str, verb: str, reason: str | None) -> None:
+        subjects.check_name("instance", id)
+        await self._send(subjects.command(id, verb), messages.command_body(reason=reason))
+
+    async def _send(self, subject: str, body: JsonObject) -> None:
+        # A message id of its own: an unanswered publish may be repeated, two calls are two events.
+        message = Outgoing(subject, messages.encode(body), message_id=f"client:{fresh_id()}")
+        outcome = await store_one(self._port, topology.WORKFLOW_EVENTS, message)
+        if isinstance(outcome, Rejected):
+            raise refused(topology.WORKFLOW_EVENTS, outcome)
+
+
+def parse_definition(source: str | bytes | Path) -> RegisteredDefinition:
+    """Validate a definition, offline. Raises DefinitionError, or OSError for an unreadable file."""
+    place = str(source) if isinstance(source, Path) else "<text>"
+    text = source.read_text("utf-8") if isinstance(source, Path) else source
+    if isinstance(text, bytes):
+        text = text.decode("utf-8")
+    document = resolve("definition.parse")(text, place)
+    body: bytes = resolve("definition.canonical_bytes")(document)
+    return RegisteredDefinition(document.namespace, document.name, document.version, body)
+
+
+def _not_ended(id: str, instance: Instance | None, timeout_s: float) -> NotEnded:
+    state = f"is {instance.status}" if instance else "has not been taken by an orchestrator yet"
+    return NotEnded(
+        f"instance {id} {state} after {timeout_s:g} s; it goes on: look with `wf show {id}`"
+    )
+
+
+async def _wait(event: asyncio.Event, timeout_s: float) -> None:
+    try:
+        async with asyncio.timeout(timeout_s):
+            await event.wait()
+    except TimeoutError:
+        return  # time to read again

@@ -1,0 +1,130 @@
+"""Registered workflow definitions: immutable versions in the KV bucket WORKFLOW_DEFINITIONS."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import orjson
+
+from wf import subjects
+from wf.errors import BrokerError, DefinitionConflict
+from wf.jetstream import topology
+from wf.jetstream.port import WRONG_LAST_SEQUENCE, Accepted, Outgoing, Port, Stored
+from wf.storing import refused, store_one
+
+_PREFIX = "$KV.WORKFLOW_DEFINITIONS."
+_MARKERS = ("KV-Operation", "Nats-Marker-Reason")
+
+
+@dataclass(slots=True, frozen=True)
+class RegisteredDefinition:
+    """One version of a workflow; `body` is the canonical JSON of its document."""
+
+    namespace: str
+    name: str
+    version: str
+    body: bytes
+    registered_ms: int = 0  # when the bucket stored it; 0 before that
+
+    @property
+    def title(self) -> str:
+        """`order 1.0.0`, or `sales.order 1.0.0` outside the default namespace."""
+        return title(self.namespace, self.name, self.version)
+
+    @property
+    def subject(self) -> str:
+        return subjects.definition(self.namespace, self.name, self.version)
+
+
+def title(namespace: str, name: str, version: str) -> str:
+    """A version as people name it."""
+    return f"{subjects.qualified(namespace, name)} {version}"
+
+
+async def register(port: Port, definition: RegisteredDefinition) -> Literal["created", "unchanged"]:
+    """Store a version that does not exist yet; one that does must have the same body.
+
+    Raises DefinitionConflict with the differences, BrokerError when the bucket does not answer.
+    """
+    expected = 0
+    for _ in range(5):  # each further turn means that somebody else wrote in between
+        outcome = await store_one(
+            port,
+            topology.KV_DEFINITIONS,
+            Outgoing(definition.subject, definition.body, expected=expected),
+        )
+        if isinstance(outcome, Accepted):
+            return "created"
+        if outcome.code != WRONG_LAST_SEQUENCE:
+            raise refused(topology.KV_DEFINITIONS, outcome)
+        stored = await port.last(topology.KV_DEFINITIONS, definition.subject, leader=True)
+        if stored is None:
+            expected = 0
+        elif _is_marker(stored):
+            expected = stored.sequence
+        elif _same(stored.data, definition.body):
+            return "unchanged"
+        else:
+            raise DefinitionConflict(conflict_text(definition, stored.data))
+    raise BrokerError(
+        f"definition {definition.title} keeps changing on the broker: deploy it again"
+    )
+
+
+async def find(port: Port, namespace: str, name: str, version: str) -> RegisteredDefinition | None:
+    """The registered version, or None."""
+    stored = await port.last(topology.KV_DEFINITIONS, subjects.definition(namespace, name, version))
+    return None if stored is None or _is_marker(stored) else from_stored(stored)
+
+
+async def registered(port: Port) -> list[RegisteredDefinition]:
+    """Every version, sorted by namespace, name and version."""
+    names = await port.subjects(topology.KV_DEFINITIONS, _PREFIX + ">")
+    found = await port.last_many(topology.KV_DEFINITIONS, sorted(names))
+    definitions = [from_stored(stored) for stored in found.values() if not _is_marker(stored)]
+    return sorted(definitions, key=lambda d: (d.namespace, d.name, version_key(d.version)))
+
+
+def from_stored(stored: Stored) -> RegisteredDefinition:
+    """A definition from the bucket's message; its subject names it."""
+    namespace, name, version = stored.subject.removeprefix(_PREFIX).split(".", 2)
+    return RegisteredDefinition(namespace, name, version, stored.data, stored.timestamp_ms)
+
+
+def version_key(version: str) -> tuple[Any, ...]:
+    """Sorts semantic versions: 1.10.0 after 1.9.0, and 1.0.0 after 1.0.0-rc1."""
+    core, _, pre = version.partition("+")[0].partition("-")
+    numbers = tuple(int(part) if part.isdecimal() else 0 for part in core.split("."))
+    tail = tuple((0, int(p), "") if p.isdecimal() else (1, 0, p) for p in pre.split(".") if pre)
+    return (numbers, not pre, tail, version)
+
+
+def conflict_text(definition: RegisteredDefinition, stored: bytes) -> str:
+    """What is registered against what was deployed, line by line, and the remedy."""
+    lines = difflib.unified_diff(
+        _pretty(stored),
+        _pretty(definition.body),
+        f"registered {definition.title}",
+        f"deployed {definition.title}",
+        lineterm="",
+        n=2,
+    )
+    return (
+        f"{definition.title} is registered with another body, and registered versions never "
+        "change: give the changed definition a new document.version\n" + "\n".join(lines)
+    )
+
+
+def _pretty(body: bytes) -> list[str]:
+    return orjson.dumps(orjson.loads(body), option=orjson.OPT_INDENT_2).decode().splitlines()
+
+
+def _same(left: bytes, right: bytes) -> bool:
+    # Key order matters: tasks run in it. So the text of the canonical form is what counts.
+    return left == right or _pretty(left) == _pretty(right)
+
+
+def _is_marker(stored: Stored) -> bool:
+    return stored.headers is not None and any(name in stored.headers for name in _MARKERS)

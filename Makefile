@@ -1,0 +1,50 @@
+# make demo | run | test | lint | bench. Needs python3 (3.11 or later) and git, nothing else.
+
+SHELL := /bin/bash
+PYTHON ?= python3
+WORKERS ?= 2
+CONFIG ?= config/pool.toml
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+# In the order of their cost.
+TIERS := unit contract integration process faults
+
+.DEFAULT_GOAL := help
+.PHONY: help demo run test lint format bench clean $(addprefix test-,$(TIERS))
+
+help:  ## show this
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+demo: $(READY)  ## start a pool, run real orders, show what happened
+	@$(BIN)/python demo/run.py
+
+run: $(READY)  ## run the pool of config/pool.toml in the foreground (CONFIG=… for another)
+	@$(BIN)/wf-supervisor --config $(CONFIG)
+
+test: $(READY)  ## run all tests and print the time of each tier (WORKERS=4 for more processes)
+	@tools/tiers $(BIN)/python $(WORKERS) $(TIERS)
+
+$(addprefix test-,$(TIERS)): test-%: $(READY)
+	@tools/tiers $(BIN)/python $(WORKERS) $*
+
+lint: $(READY)  ## ruff, mypy, import contracts
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+
+format: $(READY)  ## let ruff rewrite what it can
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: $(READY)  ## measure; prints JSON
+	@$(BIN)/python -m benchmarks
+
+clean:  ## remove the virtual environment and caches (never .state, which holds your data)
+	@rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(READY): pyproject.toml constraints.txt tools/bootstrap
+	@tools/bootstrap "$(PYTHON)" "$(VENV)"

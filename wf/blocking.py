@@ -13,7 +13,7 @@ from wf import subjects
 from wf.client import Client
 from wf.definitions import RegisteredDefinition
 from wf.dial import CONNECT_S
-from wf.instances import HistoryEntry, Instance, Recent
+from wf.instances import WINDOW, HistoryEntry, Instance, Recent
 from wf.starting import Start, Started
 
 T = TypeVar("T")
@@ -124,9 +124,7 @@ class BlockingClient:
         """See `Client.history`."""
         return self._run(self._client.history(id))
 
-    def recent(
-        self, *, limit: int = 20, status: str | None = None, window: int | None = None
-    ) -> Recent:
+    def recent(self, *, limit: int = 20, status: str | None = None, window: int = WINDOW) -> Recent:
         """See `Client.recent`."""
         return self._run(self._client.recent(limit=limit, status=status, window=window))
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 from wf import definitions, instances, messages, subjects
 from wf.definitions import RegisteredDefinition
 from wf.dial import CONNECT_S, dial
-from wf.errors import NotEnded
+from wf.errors import DefinitionError, NotEnded
 from wf.instances import HistoryEntry, Instance, Recent
 from wf.jetstream import topology
 from wf.jetstream.port import Outgoing, Port, Rejected
@@ -119,7 +119,7 @@ class Client:
         return await instances.history(self._port, id)
 
     async def recent(
-        self, *, limit: int = 20, status: str | None = None, window: int | None = None
+        self, *, limit: int = 20, status: str | None = None, window: int = instances.WINDOW
     ) -> Recent:
         """The newest instances, from a bounded tail of history."""
         return await instances.recent(self._port, limit=limit, status=status, window=window)
@@ -207,9 +207,11 @@ class Client:
 def parse_definition(source: str | bytes | Path) -> RegisteredDefinition:
     """Validate a definition, offline. Raises DefinitionError, or OSError for an unreadable file."""
     place = str(source) if isinstance(source, Path) else "<text>"
-    text = source.read_text("utf-8") if isinstance(source, Path) else source
-    if isinstance(text, bytes):
-        text = text.decode("utf-8")
+    data = source.read_bytes() if isinstance(source, Path) else source
+    try:
+        text = data.decode("utf-8") if isinstance(data, bytes) else data
+    except UnicodeDecodeError as error:
+        raise DefinitionError([f"{place}: not UTF-8 text: {error}"]) from error
     document = resolve("definition.parse")(text, place)
     body: bytes = resolve("definition.canonical_bytes")(document)
     return RegisteredDefinition(document.namespace, document.name, document.version, body)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,8 @@ JsonObject = dict[str, Any]
 STATUSES = ("pending", "running", "waiting", "suspended", "cancelled", "faulted", "completed")
 TERMINAL = frozenset({"cancelled", "faulted", "completed"})
 
-PAGE = 1000
+PAGE = 1000  # messages a read
+WINDOW = 20_000  # history messages that `recent` reads at most
 _MARKERS = ("KV-Operation", "Nats-Marker-Reason")
 
 
@@ -152,48 +153,47 @@ async def history(port: Port, instance: str) -> list[HistoryEntry]:
 
 
 async def recent(
-    port: Port, *, limit: int = 20, status: str | None = None, window: int | None = None
+    port: Port, *, limit: int = 20, status: str | None = None, window: int = WINDOW
 ) -> Recent:
-    """The newest `limit` instances (of one status), from the last `window` history messages.
+    """The newest `limit` instances (of one status), found in the last `window` of history.
 
-    Never reads all keys: what happened longer ago than the window is not seen, and `bounded` says
-    that there was more.
+    Reads history backwards, a page at a time, and never all keys: what happened before the window
+    is not seen, and `bounded` says that there was more.
     """
-    if window is None:
-        window = max(2_000, limit * 50)
-    last = await port.last_sequence(topology.WORKFLOW_HISTORY)
-    first = max(1, last - window + 1)
-    names = _newest_first(await _tail(port, first, window))
     found: list[Instance] = []
-    for start in range(0, len(names), PAGE // 2):
-        chunk = names[start : start + PAGE // 2]
-        states = await port.last_many(topology.KV_STATES, [subjects.state(name) for name in chunk])
-        for name in chunk:
-            instance = from_stored(states.get(subjects.state(name)))
-            if instance is not None and status in (None, instance.status):
+    seen: set[str] = set()
+    end = await port.last_sequence(topology.WORKFLOW_HISTORY)
+    oldest = max(1, end - window + 1)
+    while end >= oldest and len(found) < limit:
+        first = max(oldest, end - PAGE + 1)
+        names = [name for name in await _names_between(port, first, end) if name not in seen]
+        seen.update(names)
+        for instance in await find_many(port, names):
+            if status in (None, instance.status):
                 found.append(instance)
-        if len(found) >= limit:
-            return Recent(found[:limit], window, bounded=False)
-    return Recent(found, window, bounded=first > 1)
+        end = first - 1
+    return Recent(found[:limit], window, bounded=len(found) < limit and oldest > 1)
 
 
-async def _tail(port: Port, first: int, window: int) -> list[Stored]:
-    stored: list[Stored] = []
-    start = first
-    while len(stored) < window:
-        limit = min(PAGE, window - len(stored))
-        page = await port.scan(
-            topology.WORKFLOW_HISTORY, subjects.history(">"), from_sequence=start, limit=limit
-        )
-        stored.extend(page)
-        if len(page) < limit:
-            break
-        start = page[-1].sequence + 1
-    return stored
+async def find_many(port: Port, names: Sequence[str]) -> list[Instance]:
+    """Those of the named instances that have a snapshot, in the order of `names`."""
+    if not names:
+        return []
+    wanted = [subjects.state(name) for name in names]
+    states = await port.last_many(topology.KV_STATES, wanted)
+    instances = (from_stored(states.get(subject)) for subject in wanted)
+    return [instance for instance in instances if instance is not None]
 
 
-def _newest_first(stored: list[Stored]) -> list[str]:
-    names = (message.subject.rpartition(".")[2] for message in reversed(stored))
+async def _names_between(port: Port, first: int, last: int) -> list[str]:
+    """Instances with history from `first` to `last`, the latest first."""
+    page = await port.scan(
+        topology.WORKFLOW_HISTORY,
+        subjects.history(">"),
+        from_sequence=first,
+        limit=last - first + 1,
+    )
+    names = (m.subject.rpartition(".")[2] for m in reversed(page) if m.sequence <= last)
     return list(dict.fromkeys(names))
 
 

@@ -117,7 +117,7 @@ def list_(
         str | None,
         typer.Option("--status", metavar="STATUS", help="Only these, e.g. faulted."),
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, max=10_000)] = 20,
+    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, max=1000)] = 20,
     config: options.Config = None,
     server: options.Server = None,
     json: options.Json = False,

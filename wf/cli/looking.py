@@ -44,8 +44,8 @@ def list_instances(target: session.Target, status: str | None, limit: int, *, js
         output.print_rich(render.instances_table(recent.instances))
     if recent.bounded:
         output.note(
-            f"only the last {recent.window:,} history messages were read; a greater --limit "
-            "reads more"
+            f"only the last {recent.window:,} messages of history were read: older instances "
+            "are not listed"
         )
     elif not recent.instances and not json:
         output.note("no instances" + (f" with status {status}" if status else ""))

@@ -33,6 +33,11 @@ def print_rich(renderable: RenderableType) -> None:
     Console(width=PIPE_WIDTH if wide else None, highlight=False, markup=False).print(renderable)
 
 
+def say(text: str) -> None:
+    """Raw text on standard error."""
+    sys.stderr.write(text)
+
+
 def note(text: str) -> None:
     """Something a person should know; never part of the result."""
     sys.stderr.write(text + "\n")

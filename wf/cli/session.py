@@ -36,9 +36,9 @@ def run(target: Target, work: Callable[[Client], Awaitable[T]]) -> T:
 
 def _quieten() -> None:
     # Errors reach the user as one sentence; the library's own log lines would only repeat them.
-    import sys
-
     from loguru import logger
 
+    from wf.cli.output import say
+
     logger.remove()
-    logger.add(sys.stderr, level="ERROR", format="{level}: {message} {extra}")
+    logger.add(say, level="ERROR", format="{level}: {message} {extra}")

@@ -28,7 +28,22 @@ class Child:
     modules: tuple[str, ...] = ()  # worker: paths of the modules that provide them
     report_fd: int | None = None  # write end of the report pipe; None without a supervisor
     generation: int = 0  # how often this place has been filled before
+    supervisor_pid: int = 0  # 0 without a supervisor
+    orphan_grace: float = 4.0  # seconds that a drain may take when the supervisor is gone
     _done: int = field(default=0)
+
+    def orphaned(self) -> bool:
+        """Whether the supervisor is gone. Ask on SIGTERM, and about once a second besides.
+
+        The kernel sends SIGTERM at the supervisor's death; an orphan drains for no longer than
+        `grace()`, so that nothing outlives the supervisor by more than ten seconds.
+        """
+        return self.supervisor_pid != 0 and os.getppid() != self.supervisor_pid
+
+    def grace(self) -> float:
+        """Seconds that a drain which begins now may take."""
+        grace = self.settings.supervisor.grace
+        return min(grace, self.orphan_grace) if self.orphaned() else grace
 
     def ready(self) -> None:
         """Connected and able to work. The supervisor counts the child as up from here on."""

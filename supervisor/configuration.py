@@ -1,0 +1,96 @@
+"""Everything that can be wrong, checked before anything is started or changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from supervisor.spec import ChildSpec, desired
+from wf.discovery import ModuleReport, probe
+from wf.errors import ConfigError
+from wf.pools import Pool, pools_for
+from wf.settings import Settings, load
+
+IMPORT_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """Settings, and what the activity modules provide; free of problems."""
+
+    settings: Settings
+    modules: tuple[ModuleReport, ...]
+    pools: tuple[Pool, ...]
+
+    def specs(self) -> list[ChildSpec]:
+        return desired(
+            self.settings, self.pools, {module.path: module.fingerprint for module in self.modules}
+        )
+
+    def broken(self) -> dict[str, str]:
+        """Path of each module that cannot be imported → why."""
+        return {module.path: module.error for module in self.modules if module.error}
+
+
+Read = Callable[[], Configuration]
+
+
+def read(
+    path: Path,
+    overrides: Mapping[str, object] | None = None,
+    import_timeout_s: float = IMPORT_TIMEOUT_S,
+) -> Configuration:
+    """Load pool.toml and try every activity module, each in a process of its own.
+
+    Raises ConfigError with every problem. A module that cannot be imported is none: it stops only
+    its own pool.
+    """
+    settings = load(path, overrides)
+    if not settings.activities_dir.is_dir():
+        raise ConfigError(
+            [f"{path}: activities_dir: there is no directory {settings.activities_dir}: make it"]
+        )
+    modules = probe(settings.activities_dir, import_timeout_s)
+    found = [(name, module.path) for module in modules for name in module.activities]
+    found += _presumed(settings, modules, {name for name, _ in found})
+    return Configuration(settings, tuple(modules), tuple(pools_for(settings, found)))
+
+
+def _presumed(
+    settings: Settings, modules: Sequence[ModuleReport], known: set[str]
+) -> list[tuple[str, str]]:
+    """Activities of modules that are too broken to name them.
+
+    A table whose activity nobody provides is then taken to mean such a module (the one of the same
+    name, else the first), so that a syntax error stops one pool and not the start of all.
+    """
+    nameless = [module.path for module in modules if module.error and not module.activities]
+    if not nameless:
+        return []
+    wanted = [
+        activity for name, pool in settings.pools.items() for activity in pool.activities or [name]
+    ]
+    return [
+        (activity, next((path for path in nameless if Path(path).stem == activity), nameless[0]))
+        for activity in wanted
+        if activity not in known
+    ]
+
+
+def describe(configuration: Configuration) -> list[str]:
+    """What would be started, for people."""
+    settings = configuration.settings
+    lines = [f"{settings.path}: good"]
+    if settings.nats.embedded:
+        lines.append(f"  broker        embedded, port {settings.nats.port or 'any free one'}")
+    else:
+        lines.append(f"  broker        {', '.join(settings.nats.servers)}")
+    lines.append(f"  orchestrator  × {settings.orchestrator.processes}")
+    for pool in configuration.pools:
+        activities = ", ".join(pool.activities)
+        lines.append(f"  worker        {pool.name} × {pool.settings.processes}: {activities}")
+    for path, error in configuration.broken().items():
+        lines.append(f"  broken        {path}: its pool will not run")
+        lines += [f"                {line}" for line in error.rstrip().splitlines()]
+    return lines

@@ -1,0 +1,295 @@
+"""The supervisor itself: wait, reap, listen, decide, act; again."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from typing import Any
+
+from loguru import logger
+
+from supervisor import status
+from supervisor.configuration import Configuration, Read
+from supervisor.control import ControlServer
+from supervisor.launch import Launcher
+from supervisor.loop import Loop, SignalPipe
+from supervisor.notify import Notifier
+from supervisor.process import READY, STARTING
+from supervisor.reload import Validation, apply, condemn_broken, forgive_failed
+from supervisor.spec import ORCHESTRATOR, WORKER
+from supervisor.stop import Stopping, sweep_leftovers
+from supervisor.tree import EXIT_ENGINE, Fatal, Timing, Tree
+from supervisor.watch import Watch
+from wf.errors import BrokerError
+
+SIGNALS = (
+    signal.SIGTERM,
+    signal.SIGINT,
+    signal.SIGHUP,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGCHLD,
+)
+
+
+class Daemon:
+    """One run of the supervisor over one state directory."""
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        read: Read,
+        launcher: Launcher,
+        notifier: Notifier,
+        timing: Timing,
+    ) -> None:
+        self.configuration = configuration
+        self.settings = configuration.settings
+        self._read = read
+        self._launcher = launcher
+        self._notifier = notifier
+        self._timing = timing
+        self._started = time.monotonic()
+        self.loop = Loop()
+        self._signals = SignalPipe(SIGNALS)
+        self.loop.watch(self._signals.fd, lambda: None)
+        grace_s = self.settings.supervisor.grace
+        self.tree = Tree(launcher.launch, self.loop, timing, grace_s, random.random)
+        commands = {"status": lambda request: self.status()}
+        self._control = ControlServer(self.settings.supervisor.state_dir, self.loop, commands)
+        self._watch = self._new_watch()
+        self._next_look = self._started + timing.watch_interval_s
+        self._next_watchdog = self._started
+        self._stopping: Stopping | None = None
+        self._validation: Validation | None = None
+        self._reload_again = False  # asked for while a validation was under way
+        self._reload_error: tuple[str, ...] = ()
+        self._restart_needed: tuple[str, ...] = ()
+        self._redeploy = False
+        self._up = False
+
+    def run(self) -> int:
+        """Until a signal or the engine's failure ends it; the exit status."""
+        now = self._started
+        for spec in self.configuration.specs():
+            self.tree.add(spec)
+        condemn_broken(self.tree, self.configuration.broken(), now)
+        while not self._step(now):
+            self.loop.wait(self._until_next(now))
+            now = time.monotonic()
+        left = sweep_leftovers()
+        logger.bind(leftovers=left).info("supervisor.stopped")
+        return self.tree.fatal.status if self.tree.fatal else 0
+
+    def _step(self, now: float) -> bool:
+        """Everything that may be due; True when all is over."""
+        self.tree.listen(now)
+        self.tree.reap(now)
+        for number in self._signals.take():
+            self._handle(number, now)
+        self.tree.tick(now)
+        self._ask_broker(now)
+        if self.tree.fatal and self._stopping is None:
+            self._give_up(self.tree.fatal)
+        if self._stopping is not None:
+            over = self._stopping.advance(now)
+            self._tell_systemd(now)
+            return over
+        self._look_at_files(now)
+        self._finish_validation(now)
+        self.tree.fill(now)
+        self.tree.roll(now)
+        self._tell_systemd(now)
+        return False
+
+    def _until_next(self, now: float) -> float:
+        wait_s = min(self.tree.next_event_s(now), self._next_look - now)
+        if self._notifier.watchdog_s is not None:
+            wait_s = min(wait_s, self._next_watchdog - now)
+        return max(0.005, wait_s)
+
+    # Signals
+
+    def _handle(self, number: signal.Signals, now: float) -> None:
+        match number:
+            case signal.SIGTERM | signal.SIGINT:
+                self._stop(number, now)
+            case signal.SIGHUP:
+                self._begin_reload("SIGHUP", now)
+            case signal.SIGUSR1:
+                logger.bind(reason="logs go to stderr: nothing to reopen").info("logs.reopen")
+            case signal.SIGUSR2:
+                logger.bind(state=self.status()).info("supervisor.state")
+
+    def _stop(self, number: signal.Signals, now: float) -> None:
+        if self._stopping is not None:
+            logger.bind(signal=number.name).warning("stop.now")
+            self.tree.kill_all()
+            return
+        logger.bind(signal=number.name).info("stop.begun")
+        self._begin_stop()
+
+    def _begin_stop(self) -> None:
+        self._notifier.stopping()
+        self._stopping = Stopping(self.tree)
+        if self._validation is not None:
+            self._validation.cancel()
+
+    def _give_up(self, fatal: Fatal) -> None:
+        logger.bind(status=fatal.status, error=fatal.message).critical("supervisor.failed")
+        self._begin_stop()
+
+    # The broker cannot report: it has to be asked
+
+    def _ask_broker(self, now: float) -> None:
+        broker = self._launcher.broker
+        if broker is None:
+            return
+        for process in self.tree.in_stage(0):
+            if process.state != STARTING or not broker.probe():
+                continue
+            from wf.jetstream.embedded import write_endpoint
+
+            try:
+                write_endpoint(self.settings, broker, process.pid)
+            except (BrokerError, OSError) as error:
+                self.tree.fatal = Fatal(EXIT_ENGINE, f"cannot write the broker's endpoint: {error}")
+                return
+            self.tree.became_ready(process, now)
+
+    # Reload
+
+    def _new_watch(self) -> Watch:
+        settings = self.settings
+        return Watch(settings.path, settings.activities_dir, settings.workflows_dir)
+
+    def _look_at_files(self, now: float) -> None:
+        if now < self._next_look:
+            return
+        self._next_look = now + self._timing.watch_interval_s
+        changes = self._watch.poll()
+        if changes.workflows:
+            logger.bind(files=list(changes.workflows)).info("reload.workflows")
+            self._redeploy = True
+        if changes.configuration:
+            self._begin_reload(", ".join(changes.configuration), now)
+        if self._redeploy:
+            self._hang_up_orchestrators()
+
+    def _hang_up_orchestrators(self) -> None:
+        """SIGHUP makes it read the workflow files again; one that is starting reads them anyway."""
+        self._redeploy = False
+        for place in self.tree.places.values():
+            process = place.process
+            if process is not None and place.spec.role == ORCHESTRATOR and process.state == READY:
+                process.signal(signal.SIGHUP)
+
+    def _begin_reload(self, why: str, now: float) -> None:
+        if self._stopping is not None:
+            return
+        if self._validation is not None:
+            self._reload_again = True
+            return
+        logger.bind(why=why).info("reload.begun")
+        self._redeploy = self._redeploy or why == "SIGHUP"
+        self._notifier.reloading()
+        self._validation = Validation(self._read, self.loop, self.tree, now)
+
+    def _finish_validation(self, now: float) -> None:
+        validation = self._validation
+        if validation is None:
+            return
+        if validation.outcome is None:
+            if now > validation.deadline:
+                validation.cancel()
+            return
+        self._validation = None
+        if validation.outcome.configuration is None:
+            self._reload_error = validation.outcome.problems
+            logger.bind(problems=list(self._reload_error)).error("reload.refused")
+        else:
+            self._apply(validation.outcome.configuration, now)
+        if self._up:
+            self._notifier.ready()
+        if self._reload_again:
+            self._reload_again = False
+            self._begin_reload("changed again", now)
+
+    def _apply(self, configuration: Configuration, now: float) -> None:
+        self._reload_error = ()
+        applied = apply(self.tree, self.settings, configuration, now)
+        self.configuration, self.settings = configuration, applied.settings
+        self._launcher.settings = applied.settings
+        forgive_failed(self.tree, configuration.broken())
+        self._restart_needed = applied.restart_needed
+        log = logger.bind(
+            started=applied.started, stopped=applied.stopped, replaced=applied.replaced
+        )
+        log.info("reload.applied")
+        if applied.restart_needed:
+            logger.bind(tables=list(applied.restart_needed)).warning("reload.restart.needed")
+        known, self._watch = self._watch, self._new_watch()
+        if known.paths() == self._watch.paths():
+            self._watch = known  # keeps what changed while we were validating
+
+    # What others see
+
+    def status(self) -> dict[str, Any]:
+        """The document of `wf-supervisor status --json`."""
+        broker = self._launcher.broker
+        now = time.monotonic()
+        facts = {
+            "name": self.settings.supervisor.name,
+            "pid": os.getpid(),
+            "state": self._state(),
+            "uptime_s": round(now - self._started, 3),
+            "config": str(self.settings.path),
+            "broker": broker.url if broker else ", ".join(self.settings.nats.servers),
+            "reload_error": list(self._reload_error),
+            "restart_needed": list(self._restart_needed),
+        }
+        return status.document(self.tree, self.configuration, facts, now)
+
+    def _state(self) -> str:
+        if self._stopping is not None:
+            return "stopping"
+        if self._validation is not None or self.tree.is_rolling():
+            return "reloading"
+        return "running" if self._up else "starting"
+
+    def _is_up(self, now: float) -> bool:
+        """The minimum: the engine is ready, and one worker of each pool that can run at all."""
+        for pool in self.tree.pools.values():
+            places = self.tree.in_pool(pool.name)
+            ready = any(place.state() == READY for place in places)
+            hopeless = pool.role == WORKER and pool.state(now, places) in ("failed", "degraded")
+            if not ready and not hopeless:
+                return False
+        return True
+
+    def _tell_systemd(self, now: float) -> None:
+        notifier = self._notifier
+        if not self._up and self._stopping is None and self._is_up(now):
+            self._up = True
+            notifier.ready()
+            logger.bind(after_s=round(now - self._started, 3)).info("supervisor.ready")
+        interval_s = notifier.watchdog_s
+        if now < self._next_watchdog:
+            return
+        self._next_watchdog = now + (min(1.0, interval_s / 3) if interval_s else 1.0)
+        if interval_s:
+            notifier.watchdog()
+        if not self._up or self._stopping is not None:
+            notifier.extend(10.0)  # bounded by our own boot timeout and grace
+        if notifier.is_connected:
+            notifier.status(status.one_line(self.status()))
+
+    def close(self) -> None:
+        """Give back every descriptor; nothing runs any more."""
+        self._control.close()
+        self.loop.forget(self._signals.fd)
+        self._signals.close()
+        self.loop.close()
+        self._notifier.close()

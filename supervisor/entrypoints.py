@@ -1,0 +1,26 @@
+"""Where the code of each role is: a table of strings, resolved once, before the heap is frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+
+from supervisor.spec import ORCHESTRATOR, WORKER
+from wf.child import Child
+
+EntryPoint = Callable[[Child], int]
+
+# The broker has none: it is a program, executed in its child.
+TABLE: Mapping[str, str] = {
+    ORCHESTRATOR: "orchestrator.main:run",
+    WORKER: "wf.worker.main:run",
+}
+
+
+def resolve(table: Mapping[str, str]) -> dict[str, EntryPoint]:
+    """Import each `module:function` of `table`, so that every fork finds it in memory."""
+    resolved: dict[str, EntryPoint] = {}
+    for role, place in table.items():
+        module, _, function = place.partition(":")
+        resolved[role] = getattr(import_module(module), function)
+    return resolved

@@ -1,0 +1,64 @@
+"""How each role becomes a process: fork an entry point, or execute the broker."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from supervisor.entrypoints import EntryPoint
+from supervisor.spawn import Spawned, spawn, spawn_program
+from supervisor.spec import BROKER, WORKER, ChildSpec
+from wf import log
+from wf.child import Child
+from wf.settings import Settings
+
+if TYPE_CHECKING:
+    from wf.jetstream.embedded import Broker
+
+
+class Launcher:
+    """Starts one process for a spec, with the settings of this moment."""
+
+    def __init__(
+        self, settings: Settings, entry_points: Mapping[str, EntryPoint], supervisor_pid: int
+    ) -> None:
+        self.settings = settings
+        self.broker: Broker | None = None
+        self._entry_points = entry_points
+        self._supervisor_pid = supervisor_pid
+
+    def prepare(self) -> None:
+        """Write what the embedded broker needs. Raises BrokerError that says what to do."""
+        if self.settings.nats.embedded:
+            from wf.jetstream.embedded import prepare
+
+            self.broker = prepare(self.settings)
+
+    def launch(self, spec: ChildSpec, generation: int) -> Spawned:
+        """Fork it. Raises OSError when the host has no process or memory left for it."""
+        if spec.role == BROKER:
+            if self.broker is None:
+                raise RuntimeError("the broker was not prepared")
+            return spawn_program([str(argument) for argument in self.broker.argv])
+        entry_point = self._entry_points[spec.role]
+        return spawn(lambda report_fd: self._run(spec, generation, entry_point, report_fd))
+
+    def _run(
+        self, spec: ChildSpec, generation: int, entry_point: EntryPoint, report_fd: int
+    ) -> int:
+        logging = self.settings.supervisor
+        log.configure(level=logging.log_level, format=logging.log_format, process=spec.name)
+        return entry_point(
+            Child(
+                name=spec.name,
+                role=spec.role,
+                pool=spec.pool if spec.role == WORKER else None,
+                index=spec.index,
+                settings=self.settings,
+                activities=spec.activities,
+                modules=spec.modules,
+                report_fd=report_fd,
+                generation=generation,
+                supervisor_pid=self._supervisor_pid,
+            )
+        )

@@ -1,0 +1,164 @@
+"""`wf-supervisor`: run the pool, check its configuration, make a new one, ask how it goes."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import orjson
+import typer
+from loguru import logger
+
+from supervisor import entrypoints, status
+from supervisor.configuration import Configuration, describe, read
+from supervisor.control import ask
+from supervisor.daemon import Daemon
+from supervisor.init import make_pool
+from supervisor.launch import Launcher
+from supervisor.lock import StateLock
+from supervisor.notify import Notifier
+from supervisor.spawn import become_subreaper
+from supervisor.tree import Timing
+from wf import log
+from wf.child import EXIT_BROKER, EXIT_CONFIG
+from wf.errors import BrokerError, ConfigError
+from wf.settings import find_config, load
+
+EXIT_NOT_RUNNING = 3
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Run a pool of workflow workers, its engine and its broker.",
+    epilog="Signals: HUP reload; TERM, INT drain and stop, a second one stop now; USR2 log state.",
+)
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", metavar="FILE", help="pool.toml; else WF_CONFIG, ./pool.toml …"),
+]
+
+
+@app.callback(invoke_without_command=True)
+def run_pool(
+    context: typer.Context,
+    config: ConfigOption = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Say what is wrong, or what would be started; then end.")
+    ] = False,
+) -> None:
+    """Run a pool of workflow workers, its engine and its broker."""
+    context.obj = config
+    if context.invoked_subcommand is not None:
+        return
+    try:
+        path = find_config(config)
+        if check:
+            typer.echo("\n".join(describe(read(path))))
+            raise typer.Exit(0)
+        raise typer.Exit(run(path))
+    except ConfigError as error:
+        _complain(error.problems)
+        raise typer.Exit(1 if check else EXIT_CONFIG) from None
+
+
+@app.command("init")
+def init_command(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where to make the pool.")],
+) -> None:
+    """Write a new pool that works: pool.toml, an activity, a workflow."""
+    try:
+        typer.echo(make_pool(directory))
+    except ConfigError as error:
+        _complain(error.problems)
+        raise typer.Exit(1) from None
+
+
+@app.command("status")
+def status_command(
+    context: typer.Context,
+    config: ConfigOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Show every process and pool of the running supervisor."""
+    try:
+        state_dir = load(find_config(config or context.obj)).supervisor.state_dir
+    except ConfigError as error:
+        _complain(error.problems)
+        raise typer.Exit(1) from None
+    try:
+        answer = ask(state_dir, {"command": "status"})
+    except (FileNotFoundError, ConnectionRefusedError):
+        _complain([f"no wf-supervisor runs on {state_dir}: start it with `wf-supervisor`"])
+        raise typer.Exit(EXIT_NOT_RUNNING) from None
+    except OSError as error:
+        _complain([f"cannot ask the wf-supervisor of {state_dir}: {error}"])
+        raise typer.Exit(EXIT_NOT_RUNNING) from None
+    if as_json:
+        typer.echo(orjson.dumps(answer, option=orjson.OPT_INDENT_2).decode())
+    else:
+        typer.echo(status.text(answer), nl=False)
+
+
+def run(
+    path: Path,
+    overrides: Mapping[str, object] | None = None,
+    table: Mapping[str, str] = entrypoints.TABLE,
+    timing: Timing | None = None,
+) -> int:
+    """Run the pool of `path` until it is stopped; the exit status.
+
+    Raises ConfigError before anything is started. `table` names the code of each role.
+    """
+    settings = load(path, overrides)
+    logging = settings.supervisor
+    log.configure(level=logging.log_level, format=logging.log_format, process="supervisor")
+    lock = StateLock(settings.supervisor.state_dir)
+    try:
+        configuration = read(path, overrides)
+        return _serve(configuration, path, overrides or {}, table, timing or Timing())
+    except BrokerError as error:
+        logger.bind(error=str(error)).critical("supervisor.failed")
+        return EXIT_BROKER
+    finally:
+        lock.release()
+
+
+def _serve(
+    configuration: Configuration,
+    path: Path,
+    overrides: Mapping[str, object],
+    table: Mapping[str, str],
+    timing: Timing,
+) -> int:
+    launcher = Launcher(configuration.settings, entrypoints.resolve(table), os.getpid())
+    launcher.prepare()
+    become_subreaper()
+    logger.bind(config=str(path)).info("supervisor.started")
+    daemon = Daemon(
+        configuration, lambda: read(path, overrides), launcher, Notifier.from_environment(), timing
+    )
+    gc.collect()
+    gc.freeze()  # what is here now is shared by every child; the collector must not touch it
+    try:
+        return daemon.run()
+    finally:
+        daemon.close()
+
+
+def _complain(problems: list[str]) -> None:
+    for problem in problems:
+        typer.echo(f"wf-supervisor: {problem}", err=True)
+
+
+def main() -> None:
+    """The console script."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""A place of the tree (it outlives its processes) and a pool of places."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from supervisor.process import READY, STARTING, Process
+from supervisor.restart import Breaker
+from supervisor.spec import ChildSpec
+
+
+@dataclass(frozen=True, slots=True)
+class LastExit:
+    """The end of the latest process of a place, for status."""
+
+    cause: str
+    how: str  # "exit 1", "SIGKILL"
+    at: float  # monotonic seconds
+    error: str | None = None  # what the child said before it left
+
+
+@dataclass(slots=True)
+class Place:
+    """One name of the tree: the process that fills it, and when it may be filled again."""
+
+    spec: ChildSpec
+    process: Process | None = None
+    successor: Process | None = None  # becomes `process` when it is ready (a roll)
+    generation: int = 0  # processes started here so far
+    restarts: int = 0
+    failures: int = 0  # in a row, without progress in between
+    next_start: float = 0.0  # monotonic seconds; in the past: as soon as may be
+    last_exit: LastExit | None = None
+
+    def state(self) -> str:
+        """starting, ready, stopping, or waiting (for its next start)."""
+        return self.process.state if self.process else "waiting"
+
+
+@dataclass(slots=True)
+class Pool:
+    """Places that share a breaker. Engine roles are pools of their own."""
+
+    name: str
+    role: str
+    breaker: Breaker = field(default_factory=Breaker)
+    error: str | None = None  # why it cannot run, as its child or the check of its modules said
+    halted: str | None = None  # fingerprint that a roll gave up on: not tried again
+    roll_error: str | None = None  # why it did
+
+    def state(self, now: float, places: list[Place]) -> str:
+        """failed (nothing runs, and says why), degraded, starting or ready."""
+        ready = sum(1 for place in places if place.process and place.process.state == READY)
+        if self.error and not ready:
+            return "failed"
+        if self.breaker.state(now) != "closed":
+            return "degraded"
+        if any(place.process is None or place.process.state == STARTING for place in places):
+            return "starting"
+        return "ready"

@@ -1,0 +1,135 @@
+"""One running child, from its fork to its reaping."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from supervisor.restart import Cause, Exit
+from supervisor.spawn import Spawned
+from supervisor.spec import ChildSpec
+from wf.child import EXIT_BROKER, EXIT_CONFIG, EXIT_RECYCLE
+
+STARTING, READY, STOPPING = "starting", "ready", "stopping"
+_LONGEST_LINE = 64 * 1024
+
+
+@dataclass(slots=True)
+class Process:
+    """A child that has not been reaped yet. Its pid stays ours until then."""
+
+    spec: ChildSpec
+    generation: int
+    spawned: Spawned
+    started_at: float  # monotonic seconds, like all times here
+    boot_deadline: float
+    ready_at: float | None = None
+    stop_deadline: float | None = None  # SIGKILL then; None: not asked to stop
+    ended_by_us: Cause | None = None  # why we sent it a signal
+    failure: tuple[str, str] | None = None  # cause and error that it reported itself
+    done: int = 0
+    half_open: bool = False  # started to find out whether its pool works again
+    _buffer: bytearray = field(default_factory=bytearray)
+
+    @property
+    def pid(self) -> int:
+        return self.spawned.pid
+
+    @property
+    def state(self) -> str:
+        if self.stop_deadline is not None:
+            return STOPPING
+        return STARTING if self.ready_at is None else READY
+
+    def reports(self) -> Iterator[dict[str, Any]]:
+        """The complete lines that the child has written since the last call."""
+        fd = self.spawned.report_fd
+        if fd is None:
+            return
+        while True:
+            try:
+                data = os.read(fd, 65536)
+            except BlockingIOError:
+                break
+            if not data:
+                break
+            self._buffer += data
+        *lines, rest = bytes(self._buffer).split(b"\n")
+        self._buffer[:] = rest[-_LONGEST_LINE:]
+        for line in lines:
+            report = _parse(line)
+            if report is not None:
+                yield report
+
+    def terminate(self, deadline: float, cause: Cause) -> None:
+        """Ask it to drain and leave before `deadline`. Asking twice never gives it more time."""
+        if self.stop_deadline is None or deadline < self.stop_deadline:
+            self.stop_deadline = deadline
+        if self.ended_by_us is None:
+            self.ended_by_us = cause
+            self.signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it and everything in its group, now."""
+        # Sound only because nobody else reaps: until we do, this pid names nobody but our child.
+        try:
+            os.killpg(self.pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            self.signal(signal.SIGKILL)  # it has not made its own group yet
+
+    def signal(self, number: signal.Signals) -> None:
+        """Through the pidfd, so that it can reach no other process."""
+        try:
+            signal.pidfd_send_signal(self.spawned.pidfd, number)
+        except ProcessLookupError:
+            return  # it has ended and waits to be reaped
+
+    def close(self) -> None:
+        """Give its descriptors back, after it was reaped."""
+        os.close(self.spawned.pidfd)
+        if self.spawned.report_fd is not None:
+            os.close(self.spawned.report_fd)
+
+    def ended(self, status: int, now: float) -> Exit:
+        """What its end means. `status` as os.waitstatus_to_exitcode gives it."""
+        return Exit(
+            at=now,
+            cause=self._cause(status),
+            was_ready=self.ready_at is not None,
+            made_progress=self.done > 0,
+            ready_for_s=0.0 if self.ready_at is None else now - self.ready_at,
+        )
+
+    def _cause(self, status: int) -> Cause:
+        if self.ended_by_us is not None:
+            return self.ended_by_us
+        if status == EXIT_RECYCLE:
+            return Cause.RECYCLE
+        if status == EXIT_CONFIG or (self.failure and self.failure[0] in ("import", "config")):
+            return Cause.CONFIG
+        if status == EXIT_BROKER:
+            return Cause.BROKER
+        return Cause.BOOT if self.ready_at is None else Cause.CRASH
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    try:
+        report = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return None  # a child that died in the middle of a line
+    return report if isinstance(report, dict) else None
+
+
+def describe(status: int) -> str:
+    """`exit 1`, or `SIGKILL`."""
+    if status >= 0:
+        return f"exit {status}"
+    try:
+        return signal.Signals(-status).name
+    except ValueError:
+        return f"signal {-status}"

@@ -1,0 +1,150 @@
+"""Restart policy: pure functions of exit history, cause and time.
+
+Two questions are answered apart. *When may this place be filled again?* (`after_exit`: backoff per
+place.) *May this pool start anything at all?* (`Breaker`: intensity per pool.) Time and randomness
+come in as arguments, so the same history always gives the same decision.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+
+class Cause(StrEnum):
+    """Why a process ended."""
+
+    CONFIG = "config"  # settings or a module are wrong: restarting alone will not help
+    BROKER = "broker"  # the broker cannot be reached: not the process's own fault
+    BOOT = "boot"  # ended, or was ended, before it was ready
+    CRASH = "crash"
+    HANG = "hang"
+    MEMORY = "memory"
+    RECYCLE = "recycle"  # asked to be started afresh
+    OPERATOR = "operator"  # stopped by us, because somebody wanted it
+
+
+# Ends that nobody is to blame for: no backoff, no entry in the breaker's window.
+_BLAMELESS = frozenset({Cause.RECYCLE, Cause.OPERATOR})
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """One end of one process. Times are seconds of the monotonic clock."""
+
+    at: float
+    cause: Cause
+    was_ready: bool
+    made_progress: bool  # finished at least one task
+    ready_for_s: float = 0.0  # how long it had been ready
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The figures of the policy. Defaults are those of a pool of workers."""
+
+    first_delay_s: float = 0.25  # ceiling of the first delay; doubles with each failure
+    max_delay_s: float = 30.0
+    broker_max_delay_s: float = 5.0  # while the broker is away, look again soon
+    stable_s: float = 60.0  # so long ready is as good as progress
+    intensity: int = 10  # more failures than this within the window open the breaker
+    window_s: float = 60.0
+    open_s: float = 15.0  # how long the breaker stays open at first; doubles each time
+    config_open_s: float = 5.0  # the same after a config failure
+    max_open_s: float = 300.0
+    proof_s: float = 5.0  # so long ready proves a half-open pool
+
+
+@dataclass(frozen=True, slots=True)
+class RestartDecision:
+    """When to fill the place again, and the new count of failures in a row."""
+
+    delay_s: float
+    failures: int
+    reason: str
+
+
+def after_exit(failures: int, exit_: Exit, policy: Policy, draw: float) -> RestartDecision:
+    """When to start again after `exit_`, with `failures` in a row before it; 0 ≤ `draw` < 1.
+
+    The first failure of a process that had been ready is answered at once. After that the delay is
+    drawn from the whole of [0, ceiling), so that places that fell together do not rise together.
+    """
+    if exit_.cause in _BLAMELESS and (exit_.was_ready or exit_.cause is Cause.OPERATOR):
+        return RestartDecision(0.0, 0, exit_.cause.value)
+    recovered = exit_.made_progress or exit_.ready_for_s >= policy.stable_s
+    count = 1 if recovered else failures + 1
+    if count == 1 and exit_.was_ready:
+        return RestartDecision(0.0, count, "first failure after ready")
+    longest = policy.broker_max_delay_s if exit_.cause is Cause.BROKER else policy.max_delay_s
+    ceiling = min(longest, policy.first_delay_s * 2.0 ** min(count - 1, 30))
+    return RestartDecision(draw * ceiling, count, f"failure {count} in a row")
+
+
+@dataclass(frozen=True, slots=True)
+class Breaker:
+    """Restart intensity of one pool: closed, open until a time, or half-open after that."""
+
+    failures: tuple[float, ...] = ()  # times of the failures within the window
+    openings: int = 0  # openings in a row without proof in between
+    open_until: float | None = None  # None: closed
+    cause: Cause | None = None  # what opened it
+
+    def state(self, now: float) -> str:
+        """`closed`, `open` or `half-open`."""
+        if self.open_until is None:
+            return "closed"
+        return "open" if now < self.open_until else "half-open"
+
+    def places(self, now: float, unproved: int) -> int | None:
+        """How many more processes the pool may start now; None: no limit.
+
+        `unproved`: processes running that were started while half-open and have not proved
+        themselves yet.
+        """
+        match self.state(now):
+            case "closed":
+                return None
+            case "open":
+                return 0
+            case _:
+                return max(0, 1 - unproved)
+
+
+def after_failure(breaker: Breaker, exit_: Exit, size: int, policy: Policy) -> Breaker:
+    """The breaker of a pool of `size` places after one of its processes ended.
+
+    A config failure opens it at once (every place would fail alike). A pool may lose each of its
+    places three times within the window, whatever the intensity says.
+    """
+    if exit_.cause in _BLAMELESS or exit_.cause is Cause.BROKER:
+        return breaker
+    recent = tuple(at for at in breaker.failures if at > exit_.at - policy.window_s)
+    breaker = replace(breaker, failures=(*recent, exit_.at))
+    if breaker.state(exit_.at) == "open":
+        return breaker
+    probe_failed = breaker.open_until is not None
+    too_many = len(breaker.failures) > max(policy.intensity, 3 * size)
+    if not (probe_failed or too_many or exit_.cause is Cause.CONFIG):
+        return breaker
+    first = policy.config_open_s if exit_.cause is Cause.CONFIG else policy.open_s
+    length = min(policy.max_open_s, first * 2.0 ** min(breaker.openings, 30))
+    return replace(
+        breaker,
+        openings=breaker.openings + 1,
+        open_until=exit_.at + length,
+        cause=exit_.cause,
+    )
+
+
+def is_proof(ready_for_s: float, done: int, policy: Policy) -> bool:
+    """Whether a process started while half-open shows that its pool works again."""
+    return done > 0 or ready_for_s >= policy.proof_s
+
+
+def exceeds_budget(failures: int, breaker: Breaker, now: float, policy: Policy) -> bool:
+    """Whether an engine process has failed so often that the supervisor has to end.
+
+    Either too many within the window, or 8 in a row without progress.
+    """
+    return breaker.state(now) == "open" or failures >= min(8, policy.intensity)

@@ -1,0 +1,151 @@
+"""Fork one child and clean it up before it runs anything else.
+
+The supervisor has one thread, so the child's memory is a consistent copy. What it must not keep:
+the parent's wakeup fd and signal handlers (a signal meant for the child would reach the parent),
+its file descriptors, its process group, its standard input.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+from loguru import logger
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+_EXIT_UNCAUGHT = 70  # EX_SOFTWARE: the entry point raised
+_HANDLED = tuple(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class TooManyThreads(RuntimeError):
+    """The supervisor has more than one OS thread; a fork would copy locks that nobody releases."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spawned:
+    """A child as its parent sees it."""
+
+    pid: int
+    pidfd: int
+    report_fd: int | None  # read end of its report pipe, non-blocking
+
+
+def become_subreaper() -> None:
+    """Adopt the orphans of our children, so that none escapes to init."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def assert_single_threaded() -> None:
+    """Raise TooManyThreads unless this process has exactly one OS thread."""
+    count = len(os.listdir("/proc/self/task"))
+    if count != 1:
+        raise TooManyThreads(f"{count} threads in the supervisor: it must not fork now")
+
+
+def spawn(run: Callable[[int], int]) -> Spawned:
+    """Fork a child that calls `run(report_fd)` and exits with what it returns."""
+    reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        pid, pidfd = _fork(lambda: run(writing), keep=writing)
+    except BaseException:
+        os.close(reading)
+        raise
+    finally:
+        os.close(writing)
+    return Spawned(pid, pidfd, reading)
+
+
+def spawn_program(argv: Sequence[str]) -> Spawned:
+    """Fork a child that executes `argv`; it too is told when the supervisor dies."""
+
+    def execute() -> NoReturn:
+        os.execv(argv[0], list(argv))
+
+    pid, pidfd = _fork(execute, keep=None)
+    return Spawned(pid, pidfd, None)
+
+
+def _fork(run: Callable[[], int], keep: int | None) -> tuple[int, int]:
+    assert_single_threaded()
+    supervisor_pid = os.getpid()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Blocked across the fork: a signal must not meet the child while it still has our handlers.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
+    try:
+        pid = os.fork()
+        if pid == 0:
+            _be_child(run, supervisor_pid, keep)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return pid, os.pidfd_open(pid)
+
+
+def _be_child(run: Callable[[], int], supervisor_pid: int, keep: int | None) -> NoReturn:
+    status = _EXIT_UNCAUGHT
+    try:
+        _clean_up(supervisor_pid, keep)
+        status = run()
+    except SystemExit as exit_:
+        status = exit_.code if isinstance(exit_.code, int) else _EXIT_UNCAUGHT
+    except BaseException:  # noqa: BLE001 - the last frame of the process: report, then end it
+        error = traceback.format_exc()
+        logger.bind(error=error).critical("process.uncaught")
+    finally:
+        _leave(status)
+
+
+def _clean_up(supervisor_pid: int, keep: int | None) -> None:
+    signal.set_wakeup_fd(-1)
+    for number in _HANDLED:
+        if signal.getsignal(number) not in (signal.SIG_DFL, None):
+            signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # writing to a closed pipe is an error, not death
+    os.setpgid(0, 0)
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != supervisor_pid:  # it died before the kernel knew that we want to be told
+        os._exit(0)
+    _close_descriptors(keep)
+    _stdin_from_null()
+    # Last: from here on a signal ends us, or reaches the handlers that the entry point installs.
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def _close_descriptors(keep: int | None) -> None:
+    highest = os.sysconf("SC_OPEN_MAX")
+    if keep is None:
+        os.closerange(3, highest)
+        return
+    os.closerange(3, keep)
+    os.closerange(keep + 1, highest)
+
+
+def _stdin_from_null() -> None:
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    if null != 0:
+        os.close(null)
+
+
+def _leave(status: int) -> NoReturn:
+    # Not sys.exit: the parent's atexit handlers and finally blocks are not ours to run.
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(status)
+
+
+def _prctl(option: int, value: int) -> None:
+    if _libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))

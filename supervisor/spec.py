@@ -1,0 +1,158 @@
+"""What should run, and how that differs from what does: pure functions on plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Protocol
+
+from wf.settings import PoolSettings, Settings
+
+BROKER, ORCHESTRATOR, WORKER = "broker", "orchestrator", "worker"
+
+# Started in this order, each stage when the one before is ready; stopped in the reverse order.
+STAGES = (BROKER, ORCHESTRATOR, WORKER)
+ENGINE_ROLES = frozenset({BROKER, ORCHESTRATOR})
+
+
+class PoolLike(Protocol):
+    """wf.pools.Pool, as far as it matters here."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def activities(self) -> tuple[str, ...]: ...
+    @property
+    def modules(self) -> tuple[str, ...]: ...
+    @property
+    def settings(self) -> PoolSettings: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ChildSpec:
+    """One place of the tree: what to run there. Equal fingerprints need no replacement."""
+
+    name: str
+    role: str
+    pool: str  # of a worker its pool's name, else the role
+    index: int
+    fingerprint: str = ""
+    activities: tuple[str, ...] = ()
+    modules: tuple[str, ...] = ()
+
+    @property
+    def stage(self) -> int:
+        return STAGES.index(self.role)
+
+    @property
+    def is_engine(self) -> bool:
+        return self.role in ENGINE_ROLES
+
+
+def desired(
+    settings: Settings, pools: Iterable[PoolLike], fingerprints: Mapping[str, str]
+) -> list[ChildSpec]:
+    """Every place that `settings` ask for. `fingerprints`: module path → hash of its text."""
+    specs: list[ChildSpec] = []
+    if settings.nats.embedded:
+        specs.append(ChildSpec(BROKER, BROKER, BROKER, 0))
+    specs += _orchestrators(settings)
+    for pool in pools:
+        specs += _workers(pool, fingerprints)
+    return specs
+
+
+def _orchestrators(settings: Settings) -> list[ChildSpec]:
+    count = settings.orchestrator.processes
+    own = settings.orchestrator.model_dump_json(exclude={"processes"})
+    fingerprint = _hash(f"{own}\n{settings.workflows_dir}")
+    return [
+        ChildSpec(
+            ORCHESTRATOR if index == 0 else f"{ORCHESTRATOR} #{index}",
+            ORCHESTRATOR,
+            ORCHESTRATOR,
+            index,
+            fingerprint,
+        )
+        for index in range(count)
+    ]
+
+
+def _workers(pool: PoolLike, fingerprints: Mapping[str, str]) -> list[ChildSpec]:
+    modules = tuple(str(path) for path in pool.modules)
+    activities = tuple(pool.activities)
+    parts = [pool.settings.model_dump_json(exclude={"processes"}), *activities]
+    parts += [f"{path}={fingerprints.get(path, '')}" for path in modules]
+    fingerprint = _hash("\n".join(parts))
+    return [
+        ChildSpec(
+            f"{WORKER} {pool.name} #{index}",
+            WORKER,
+            pool.name,
+            index,
+            fingerprint,
+            activities,
+            modules,
+        )
+        for index in range(pool.settings.processes)
+    ]
+
+
+def _hash(text: str) -> str:
+    return sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What to do so that the tree becomes what is wanted, in the order to do it."""
+
+    start: tuple[ChildSpec, ...]
+    stop: tuple[str, ...]  # names, newest (highest index) first
+    replace: tuple[ChildSpec, ...]  # same name, another fingerprint
+
+    def __bool__(self) -> bool:
+        return bool(self.start or self.stop or self.replace)
+
+
+def difference(wanted: Sequence[ChildSpec], actual: Sequence[ChildSpec]) -> Difference:
+    """Start, stop and replace only what differs."""
+    have = {spec.name: spec for spec in actual}
+    want = {spec.name: spec for spec in wanted}
+    leaving = [spec for spec in actual if spec.name not in want]
+    leaving.sort(key=lambda spec: (-spec.stage, spec.pool, -spec.index))
+    return Difference(
+        start=tuple(spec for spec in wanted if spec.name not in have),
+        stop=tuple(spec.name for spec in leaving),
+        replace=tuple(
+            spec
+            for spec in wanted
+            if spec.name in have and have[spec.name].fingerprint != spec.fingerprint
+        ),
+    )
+
+
+def keeping_broken(
+    wanted: Sequence[ChildSpec], actual: Sequence[ChildSpec], broken: frozenset[str]
+) -> list[ChildSpec]:
+    """`wanted`, but pools that run modules which are now `broken` stay as they are.
+
+    Old workers hold the old code in memory and go on working; a module that cannot even be parsed
+    no longer names its activities, and must not make its pool vanish.
+    """
+    kept = {spec.pool for spec in actual if spec.role == WORKER and broken & set(spec.modules)}
+    return [spec for spec in wanted if spec.pool not in kept or spec.role != WORKER] + [
+        spec for spec in actual if spec.pool in kept and spec.role == WORKER
+    ]
+
+
+def restart_needed(old: Settings, new: Settings) -> list[str]:
+    """Tables whose change only takes effect when the supervisor itself is restarted."""
+    return [
+        table
+        for table, before, after in (
+            ("[nats]", old.nats, new.nats),
+            ("[supervisor]", old.supervisor, new.supervisor),
+        )
+        if before != after
+    ]

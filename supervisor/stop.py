@@ -1,0 +1,55 @@
+"""The orderly end: workers drain while the engine still runs, then the engine, the broker last."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from loguru import logger
+
+from supervisor.restart import Cause
+from supervisor.spec import STAGES
+from supervisor.tree import Tree
+
+
+class Stopping:
+    """Advances stage by stage; each has its own grace, then SIGKILL."""
+
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+        tree.closing = True
+        self._announced: set[int] = set()
+
+    def advance(self, now: float) -> bool:
+        """Ask the last stage that still runs to leave. True when nothing runs any more."""
+        for stage in reversed(range(len(STAGES))):
+            processes = self._tree.in_stage(stage)
+            if not processes:
+                continue
+            if stage not in self._announced:
+                self._announced.add(stage)
+                logger.bind(role=STAGES[stage], count=len(processes)).info("stop.stage")
+                for process in processes:
+                    process.terminate(now + self._tree.grace_s(process.spec), Cause.OPERATOR)
+            return False
+        return True
+
+
+def sweep_leftovers() -> int:
+    """Kill and reap what children left behind and we adopted; how many there were.
+
+    Only our own children are listed, and none is reaped in between: no pid can be a stranger's.
+    """
+    count = 0
+    while children := _children():
+        for pid in children:
+            os.kill(pid, signal.SIGKILL)
+        for pid in children:
+            os.waitpid(pid, 0)
+        count += len(children)
+    return count
+
+
+def _children() -> list[int]:
+    with open(f"/proc/self/task/{os.getpid()}/children") as file:
+        return [int(pid) for pid in file.read().split()]

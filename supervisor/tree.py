@@ -1,0 +1,393 @@
+"""The process tree: which places there are, what fills them, and what happens at each event.
+
+Decisions are in `restart` and `spec`; here they are carried out. Nothing here waits.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from loguru import logger
+
+from supervisor.loop import Loop
+from supervisor.place import LastExit, Place, Pool
+from supervisor.process import READY, STARTING, Process, describe
+from supervisor.restart import (
+    Breaker,
+    Cause,
+    Exit,
+    Policy,
+    after_exit,
+    after_failure,
+    exceeds_budget,
+    is_proof,
+)
+from supervisor.spawn import Spawned
+from supervisor.spec import BROKER, STAGES, ChildSpec
+from wf.child import EXIT_BROKER, EXIT_CONFIG
+
+EXIT_ENGINE = 71  # the broker or the orchestrator failed past its budget
+
+Launch = Callable[[ChildSpec, int], Spawned]
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """The figures that decide how long things may take and how often they may fail."""
+
+    boot_timeout_s: float = 60.0
+    engine_grace_s: float = 10.0  # for the orchestrator and the broker to leave
+    watch_interval_s: float = 1.0
+    worker: Policy = field(default_factory=Policy)
+    engine: Policy = field(default_factory=lambda: Policy(max_delay_s=5.0, intensity=20))
+
+
+@dataclass(frozen=True, slots=True)
+class Fatal:
+    """Why the supervisor cannot go on."""
+
+    status: int
+    message: str
+
+
+class Tree:
+    """All places, all processes. One owner, one thread."""
+
+    def __init__(
+        self,
+        launch: Launch,
+        loop: Loop,
+        timing: Timing,
+        worker_grace_s: float,
+        draw: Callable[[], float],
+    ) -> None:
+        self._launch = launch
+        self._loop = loop
+        self._timing = timing
+        self._draw = draw
+        self.places: dict[str, Place] = {}
+        self.pools: dict[str, Pool] = {}
+        self.processes: dict[int, Process] = {}
+        self.helpers: dict[int, Callable[[int], None]] = {}  # pid → what to do with its status
+        self.closing = False  # the supervisor ends: nothing is started any more
+        self.fatal: Fatal | None = None
+        self._open_stages: set[int] = set()
+        self._worker_grace_s = worker_grace_s
+
+    # What is wanted
+
+    def add(self, spec: ChildSpec) -> None:
+        """Make a place; it is filled when its stage and its pool allow."""
+        self.places[spec.name] = Place(spec)
+        self.pools.setdefault(spec.pool, Pool(spec.pool, spec.role))
+
+    def remove(self, name: str, now: float) -> None:
+        """Take a place away; its processes drain."""
+        place = self.places.pop(name)
+        for process in (place.process, place.successor):
+            if process is not None:
+                process.terminate(now + self.grace_s(place.spec), Cause.OPERATOR)
+        if not any(other.spec.pool == place.spec.pool for other in self.places.values()):
+            del self.pools[place.spec.pool]
+
+    def change(self, spec: ChildSpec) -> None:
+        """The place is to run something else; `roll` brings it about. The pool starts afresh."""
+        self.places[spec.name].spec = spec
+        self.forgive(spec.pool)
+
+    def forgive(self, pool: str) -> None:
+        """Forget the failures of a pool: what caused them may have been mended."""
+        self.pools[pool].breaker = Breaker()
+        self.pools[pool].error = None
+        self.pools[pool].halted = self.pools[pool].roll_error = None
+        for place in self.in_pool(pool):
+            place.failures, place.next_start = 0, 0.0
+
+    def condemn(self, pool: str, error: str, now: float) -> None:
+        """A pool whose modules are known to be broken: hold it back, as if a child had failed."""
+        failure = Exit(now, Cause.CONFIG, was_ready=False, made_progress=False)
+        self.pools[pool].error = error
+        self.pools[pool].breaker = after_failure(
+            self.pools[pool].breaker, failure, len(self.in_pool(pool)), self._timing.worker
+        )
+
+    def in_pool(self, pool: str) -> list[Place]:
+        return [place for place in self.places.values() if place.spec.pool == pool]
+
+    def in_stage(self, stage: int) -> list[Process]:
+        """Processes of a stage that have not ended, those without a place included."""
+        return [process for process in self.processes.values() if process.spec.stage == stage]
+
+    # Start
+
+    def fill(self, now: float) -> None:
+        """Start whatever is due: its stage is open, its pool lets it, its delay is over."""
+        if self.closing:
+            return
+        stage = self._current_stage()
+        for pool in list(self.pools.values()):
+            places = self.in_pool(pool.name)
+            if not places or places[0].spec.stage > stage:
+                continue
+            allowed = pool.breaker.places(now, sum(_unproved(place) for place in places))
+            due = [p for p in places if p.process is None and p.next_start <= now]
+            for place in due[:allowed]:
+                place.process = self._start(place, now)
+                place.process.half_open = allowed is not None
+
+    def _current_stage(self) -> int:
+        """The last stage that may start. Opened once, a stage stays open: later crashes of an
+        earlier one are for the others to sit out."""
+        for stage in range(len(STAGES)):
+            if stage in self._open_stages:
+                continue
+            mine = [place for place in self.places.values() if place.spec.stage == stage]
+            if any(place.state() != READY for place in mine):
+                return stage
+            self._open_stages.add(stage)
+        return len(STAGES)
+
+    def _start(self, place: Place, now: float) -> Process:
+        generation = place.generation
+        place.generation += 1
+        spawned = self._launch(place.spec, generation)
+        process = Process(
+            place.spec, generation, spawned, now, boot_deadline=now + self._timing.boot_timeout_s
+        )
+        self.processes[spawned.pid] = process
+        # Readable at its end. Reaping finds it; all that is needed here is to wake up.
+        self._loop.watch(spawned.pidfd, lambda: None)
+        if spawned.report_fd is not None:
+            self._loop.watch(spawned.report_fd, lambda: None)
+        _log(process).info("process.started")
+        return process
+
+    # Reports
+
+    def listen(self, now: float) -> None:
+        """Take in what the children have to say."""
+        for process in list(self.processes.values()):
+            self._listen_to(process, now)
+
+    def _listen_to(self, process: Process, now: float) -> None:
+        for report in process.reports():
+            match report.get("event"):
+                case "ready":
+                    self.became_ready(process, now)
+                case "progress":
+                    process.done = int(report.get("done", 0))
+                case "failed":
+                    process.failure = (str(report.get("cause")), str(report.get("error")))
+
+    def became_ready(self, process: Process, now: float) -> None:
+        """The child works. A successor takes over, and the old process drains."""
+        if process.ready_at is not None:
+            return
+        process.ready_at = now
+        _log(process).bind(after_s=round(now - process.started_at, 3)).info("process.ready")
+        pool = self.pools.get(process.spec.pool)
+        if pool is not None:
+            pool.error = None
+        place = self.places.get(process.spec.name)
+        if place is not None and place.successor is process:
+            old, place.process, place.successor = place.process, process, None
+            if old is not None:
+                old.terminate(now + self.grace_s(old.spec), Cause.OPERATOR)
+
+    # Exits
+
+    def reap(self, now: float) -> None:
+        """Collect every child that has ended, adopted orphans too."""
+        while True:
+            try:
+                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
+            if ended is None:
+                return
+            process = self.processes.get(ended.si_pid)
+            if process is not None:
+                process.kill()  # what it has started and left behind; before its pid is free
+            _, raw = os.waitpid(ended.si_pid, 0)
+            status = os.waitstatus_to_exitcode(raw)
+            if process is not None:
+                self._ended(process, status, now)
+            elif ended.si_pid in self.helpers:
+                self.helpers.pop(ended.si_pid)(status)
+            else:
+                logger.bind(orphan_pid=ended.si_pid).debug("orphan.reaped")
+
+    def _ended(self, process: Process, status: int, now: float) -> None:
+        self._listen_to(process, now)  # its last words
+        self._loop.forget(process.spawned.pidfd)
+        if process.spawned.report_fd is not None:
+            self._loop.forget(process.spawned.report_fd)
+        process.close()
+        del self.processes[process.pid]
+        exit_ = process.ended(status, now)
+        wanted = exit_.cause is Cause.OPERATOR or exit_.cause is Cause.RECYCLE
+        log = _log(process).bind(cause=exit_.cause.value, status=describe(status))
+        if process.failure is not None:
+            log = log.bind(error=process.failure[1])
+        log.log("INFO" if wanted else "ERROR", "process.exited")
+        place = self.places.get(process.spec.name)
+        if place is None:
+            return
+        if place.successor is process:
+            self._roll_failed(place, process, status, now)
+        elif place.process is process and self.closing:
+            place.process = None
+        elif place.process is process:
+            self._vacated(place, process, exit_, status, now)
+
+    def _vacated(
+        self, place: Place, process: Process, exit_: Exit, status: int, now: float
+    ) -> None:
+        error = process.failure[1] if process.failure else None
+        pool = self.pools[place.spec.pool]
+        policy = self._policy(place.spec)
+        place.process = None
+        place.restarts += 1
+        place.last_exit = LastExit(exit_.cause.value, describe(status), now, error)
+        decision = after_exit(place.failures, exit_, policy, self._draw())
+        place.failures = decision.failures
+        place.next_start = now + decision.delay_s
+        before = pool.breaker
+        pool.breaker = after_failure(before, exit_, len(self.in_pool(pool.name)), policy)
+        if exit_.cause is Cause.CONFIG:
+            pool.error = error or f"{place.spec.name} ended with {describe(status)}"
+        _log(process).bind(
+            delay_s=round(decision.delay_s, 3), reason=decision.reason, restarts=place.restarts
+        ).info("process.restart.scheduled")
+        if pool.breaker.openings > before.openings:
+            logger.bind(
+                pool=pool.name, cause=exit_.cause.value, until_s=_until(pool.breaker, now)
+            ).error("pool.degraded")
+        if place.spec.is_engine:
+            self._judge_engine(place, exit_, error, now)
+
+    def _judge_engine(self, place: Place, exit_: Exit, error: str | None, now: float) -> None:
+        """Without the engine nothing works: past its budget the supervisor ends, and says why."""
+        pool = self.pools[place.spec.pool]
+        first_boot = place.spec.stage not in self._open_stages and not exit_.was_ready
+        what = f"{place.spec.name} ended ({exit_.cause.value})"
+        if first_boot and exit_.cause is not Cause.OPERATOR and place.spec.role == BROKER:
+            self.fatal = Fatal(EXIT_BROKER, f"{what} before it was ready")
+        elif first_boot and exit_.cause is Cause.CONFIG:
+            self.fatal = Fatal(EXIT_CONFIG, f"{what}: {error}")
+        elif exit_.cause is not Cause.BROKER and exceeds_budget(
+            place.failures, pool.breaker, now, self._timing.engine
+        ):
+            self.fatal = Fatal(EXIT_ENGINE, f"{what} {place.failures} times without progress")
+
+    # Time
+
+    def tick(self, now: float) -> None:
+        """What is due by the clock alone: boot timeouts, the end of grace, proofs."""
+        for process in self.processes.values():
+            if process.stop_deadline is not None and now >= process.stop_deadline:
+                _log(process).warning("process.killed")
+                process.kill()
+                process.stop_deadline = now + 1.0
+            elif process.state == STARTING and now >= process.boot_deadline:
+                process.failure = ("boot", f"not ready after {self._timing.boot_timeout_s:g} s")
+                process.ended_by_us = Cause.BOOT
+                process.stop_deadline = now + 1.0
+                _log(process).error("process.boot.timeout")
+                process.kill()
+            elif process.half_open and process.ready_at is not None:
+                self._consider_proof(process, now)
+
+    def _consider_proof(self, process: Process, now: float) -> None:
+        pool = self.pools.get(process.spec.pool)
+        if pool is None or process.ready_at is None:
+            return
+        policy = self._policy(process.spec)
+        if is_proof(now - process.ready_at, process.done, policy):
+            process.half_open = False
+            pool.breaker = Breaker()
+            logger.bind(pool=pool.name).info("pool.recovered")
+
+    def next_event_s(self, now: float) -> float:
+        """Seconds until something is due by the clock; at most one second."""
+        times = [now + 1.0]
+        for process in self.processes.values():
+            if process.stop_deadline is not None:
+                times.append(process.stop_deadline)
+            elif process.state == STARTING:
+                times.append(process.boot_deadline)
+                if process.spec.role == BROKER:
+                    times.append(now + 0.02)  # it cannot tell us; we have to ask
+        times += [place.next_start for place in self.places.values() if place.process is None]
+        times += [pool.breaker.open_until or times[0] for pool in self.pools.values()]
+        return max(0.01, min(times_ for times_ in times if times_ > now) - now)
+
+    # Roll
+
+    def roll(self, now: float) -> None:
+        """Replace at most one process that runs something else than its place wants."""
+        if self.closing or any(place.successor for place in self.places.values()):
+            return
+        for place in self._stale():
+            process = place.process
+            if process is None:
+                continue
+            if process.state == READY and not place.spec.is_engine:
+                _log(process).info("process.replacing")
+                place.successor = self._start(place, now)
+                return
+            # Nothing to keep, or no second one may run beside it: end the old one first.
+            process.terminate(now + self.grace_s(place.spec), Cause.OPERATOR)
+
+    def _stale(self) -> Iterator[Place]:
+        for place in self.places.values():
+            process = place.process
+            if (
+                process is not None
+                and process.stop_deadline is None
+                and process.spec.fingerprint != place.spec.fingerprint
+                and self.pools[place.spec.pool].halted != place.spec.fingerprint
+            ):
+                yield place
+
+    def is_rolling(self) -> bool:
+        return any(place.successor for place in self.places.values()) or any(self._stale())
+
+    def _roll_failed(self, place: Place, process: Process, status: int, now: float) -> None:
+        error = process.failure[1] if process.failure else describe(status)
+        pool = self.pools[place.spec.pool]
+        place.successor = None
+        place.last_exit = LastExit("reload", describe(status), now, error)
+        pool.halted = process.spec.fingerprint
+        pool.roll_error = error
+        _log(process).bind(error=error).error("reload.stopped")
+
+    # Ends
+
+    def kill_all(self, processes: Iterable[Process] | None = None) -> None:
+        for process in list(processes if processes is not None else self.processes.values()):
+            process.ended_by_us = Cause.OPERATOR
+            process.kill()
+
+    def grace_s(self, spec: ChildSpec) -> float:
+        return self._timing.engine_grace_s if spec.is_engine else self._worker_grace_s
+
+    def _policy(self, spec: ChildSpec) -> Policy:
+        return self._timing.engine if spec.is_engine else self._timing.worker
+
+
+def _unproved(place: Place) -> bool:
+    return place.process is not None and place.process.half_open
+
+
+def _until(breaker: Breaker, now: float) -> float:
+    return round((breaker.open_until or now) - now, 3)
+
+
+def _log(process: Process) -> Any:
+    return logger.bind(
+        child=process.spec.name, child_pid=process.pid, generation=process.generation
+    )

@@ -1,0 +1,76 @@
+"""Children that do what the tests need, and no more. What a pool's children do is read from the
+file `behaviour/<pool>` beside pool.toml, each time one starts."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from wf.child import EXIT_CONFIG, EXIT_RECYCLE, Child
+
+_AWAITED = {signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1}
+
+
+def note(child: Child, event: str) -> None:
+    """Append a line to the file `events` beside pool.toml, atomically."""
+    path = child.settings.path.parent / "events"
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(fd, f"{event} {child.name} {os.getpid()} {child.generation}\n".encode())
+    os.close(fd)
+
+
+def behaviour(child: Child) -> str:
+    path: Path = child.settings.path.parent / "behaviour" / (child.pool or child.role)
+    return path.read_text().strip() if path.exists() else "work"
+
+
+def run(child: Child) -> int:
+    what = behaviour(child)
+    note(child, f"started:{what}")
+    if what == "boot-crash":
+        return 1
+    if what == "import-error":
+        child.failed("import", "Traceback: ModuleNotFoundError: no module named 'nonesuch'")
+        return EXIT_CONFIG
+    if what == "deaf":  # like a thread stuck in C: no signal but SIGKILL ends it
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, _AWAITED)
+    if what == "never-ready":
+        return _serve(child, what)
+    child.ready()
+    note(child, "ready")
+    if what == "ready-crash":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if what == "recycle":
+        return EXIT_RECYCLE
+    if what == "grandchild":
+        grandchild = subprocess.Popen(
+            [sys.executable, "-c", "import signal; signal.pause()"], start_new_session=True
+        )
+        note(child, f"grandchild:{grandchild.pid}")
+    child.progress(1)
+    return _serve(child, what)
+
+
+def _serve(child: Child, what: str) -> int:
+    while True:
+        got = signal.sigtimedwait(_AWAITED, 0.5)
+        if got is None:
+            if child.orphaned() and what != "deaf":
+                note(child, "orphaned")
+                return 0
+            continue
+        if got.si_signo == signal.SIGHUP:
+            note(child, "hangup")
+        if got.si_signo == signal.SIGTERM and what != "deaf":
+            note(child, "draining")
+            if what == "slow-drain":
+                time.sleep(1.0)
+            if what == "endless-drain":
+                time.sleep(120.0)
+            note(child, "left")
+            return 0

@@ -236,11 +236,15 @@ def _resolved(document: _Document, base: Path, layers: Sequence[Layer]) -> _Docu
 def _findings(document: _Document, layers: Sequence[Layer]) -> Iterator[checks.Finding]:
     stated = _stated(layers, ("nats", "embedded"))
     yield from checks.check_nats(document.nats, embedded_stated=stated)
-    yield from checks.check_files(document.nats)
+    if document.nats.servers:
+        yield from checks.check_files(document.nats)
     ack_waits: dict[Key, float] = {("workers", "ack_wait"): document.worker_defaults.ack_wait}
     for name, pool in document.pools.items():
         ack_waits[_stated_key(layers, name, "ack_wait")] = pool.ack_wait
     yield from checks.check_retention(document.orchestrator, ack_waits)
+    if _stated(layers, ("workers", "activities")):
+        message = "`activities` belongs in the table of a pool, such as [workers.mail]"
+        yield (("workers", "activities"),), message
     longest = document.orchestrator.limits.retry_delay
     yield from checks.check_pool(document.worker_defaults, lambda *key: ("workers", *key), longest)
     for name, pool in document.pools.items():

@@ -62,7 +62,7 @@ def explain(error: Any, key: Key) -> str:
     found = "" if key[-1] in _SECRETS else f"; found {value!r}"
     if kind in _BOUNDS:
         bound = next(iter(context.values()))
-        return f"{_BOUNDS[kind]} {bound:g}{found}"
+        return f"{_BOUNDS[kind]} {bound if isinstance(bound, int) else f'{bound:g}'}{found}"
     if kind == "literal_error":
         return f"expected one of {context['expected']}{found}"
     expected = _EXPECTED.get(kind.partition("_")[0])
@@ -85,8 +85,6 @@ def _unknown_key(key: Key) -> str:
     if table == ("workers", "retry") and name in PoolSettings.model_fields:
         holds = ", ".join(RetrySettings.model_fields)
         return f"[workers.retry] is the default retry policy ({holds}); {_reserved_pool('retry')}"
-    if key == ("workers", "activities"):
-        return "`activities` belongs in the table of a pool, such as [workers.mail]"
     allowed = keys_of(table)
     text = "unknown key;"
     if hint := suggestion(name, allowed):

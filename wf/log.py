@@ -18,6 +18,8 @@ from loguru import logger
 if TYPE_CHECKING:
     from loguru import Message, Record
 
+    from wf.child import Child
+
 _SECRETS = frozenset({"password", "passwd", "secret", "secrets", "token", "authorization"})
 _STANDARD_LEVELS = (logging.WARNING, logging.ERROR, logging.CRITICAL)
 _FIRST = ("ts", "level", "event", "process", "pid")
@@ -46,6 +48,12 @@ def configure(
     logger.remove()
     logger.add(write, level=level, format="{message}", backtrace=False, diagnose=False)
     _take_over_standard_logging()
+
+
+def configure_child(child: Child) -> None:
+    """`configure` as the settings of a child of the supervisor say, under its name."""
+    told = child.settings.supervisor
+    configure(level=told.log_level, format=told.log_format, process=child.name)
 
 
 def fields(record: Record, process: str) -> dict[str, Any]:

@@ -8,6 +8,8 @@ import pytest
 from loguru import logger
 
 from wf import log
+from wf.child import Child
+from wf.settings import load
 
 
 @pytest.fixture
@@ -102,3 +104,13 @@ def test_warnings_of_libraries_go_the_same_way(logged):
     (line,) = stream.getvalue().splitlines()
     assert json.loads(line)["text"] == "slow consumer"
     assert json.loads(line)["logger"] == "nats"
+
+
+def test_a_child_logs_under_its_name_as_the_settings_say(logged, capsys):
+    settings = load(None, {"supervisor.log_format": "json", "supervisor.log_level": "error"}, {})
+    child = Child(name="worker mail #1", role="worker", pool="mail", index=1, settings=settings)
+    log.configure_child(child)
+    logger.warning("quiet")
+    logger.error("task.failed")
+    entry = json.loads(capsys.readouterr().err)
+    assert (entry["process"], entry["event"]) == ("worker mail #1", "task.failed")

@@ -1,0 +1,70 @@
+"""Workflow definitions: Open Workflow Specification DSL 1.0, checked and compiled. Pure."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+import orjson
+
+from orchestrator.definition.nodes import Workflow
+from orchestrator.definition.problems import Problems, kind_of
+from orchestrator.definition.source import read
+from orchestrator.definition.versions import version_key
+from orchestrator.definition.workflow import compile_workflow
+from wf.errors import DefinitionError
+from wf.subjects import qualified
+
+__all__ = ["Definition", "canonical_bytes", "diff", "parse", "version_key"]
+
+
+class Definition:
+    """A valid definition. `document` is the plain JSON, `workflow` the compiled tree."""
+
+    __slots__ = ("document", "name", "namespace", "version", "workflow")
+
+    def __init__(self, document: dict[str, Any], workflow: Workflow) -> None:
+        header = document["document"]
+        self.namespace: str = header["namespace"]
+        self.name: str = header["name"]
+        self.version: str = header["version"]
+        self.document = document
+        self.workflow = workflow
+
+    @property
+    def qualified(self) -> str:
+        return qualified(self.namespace, self.name)
+
+
+def parse(source: str | bytes | dict[str, Any], file: str = "<definition>") -> Definition:
+    """Read YAML, JSON or a plain document.
+
+    Raises DefinitionError with all problems at once, each
+    `<file>:<line>:<column>: <JSON pointer>: <sentence with the remedy>`.
+    """
+    document, positions = read(source, file)
+    problems = Problems(file, positions)
+    if not isinstance(document, dict):
+        raise DefinitionError([f"{file}: must be an object, found {kind_of(document)}"])
+    workflow = compile_workflow(document, problems)
+    if problems.found:
+        raise DefinitionError(problems.sentences())
+    return Definition(document, workflow)
+
+
+def canonical_bytes(definition: Definition) -> bytes:
+    """Stable JSON: equal for documents that differ in layout, comments or key order only."""
+    return orjson.dumps(definition.document, option=orjson.OPT_SORT_KEYS)
+
+
+def diff(old_document: dict[str, Any], new_document: dict[str, Any]) -> str:
+    """A unified diff of two documents, for people; empty when they are the same."""
+    lines = difflib.unified_diff(
+        _lines(old_document), _lines(new_document), "registered", "new", n=2, lineterm=""
+    )
+    return "\n".join(lines)
+
+
+def _lines(document: dict[str, Any]) -> list[str]:
+    option = orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2
+    return orjson.dumps(document, option=option).decode().splitlines()

@@ -1,0 +1,150 @@
+"""The compiled definition: immutable nodes, each found by its JSON pointer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.expressions import Expression
+
+Evaluate = Callable[[Expression], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A JSON value with expressions anywhere inside. Exactly one of the forms is set; with none
+    it is the constant `value`, which is shared and never changed."""
+
+    variables: frozenset[str]
+    value: Any = None
+    expression: Expression | None = None
+    fields: tuple[tuple[str, Template], ...] | None = None
+    items: tuple[Template, ...] | None = None
+
+    def build(self, evaluate: Evaluate) -> Any:
+        """The value, every expression in it replaced by its result. Recursion is bounded by the
+        depth of the document."""
+        if self.expression is not None:
+            return evaluate(self.expression)
+        if self.fields is not None:
+            return {key: template.build(evaluate) for key, template in self.fields}
+        if self.items is not None:
+            return [template.build(evaluate) for template in self.items]
+        return self.value
+
+    @property
+    def is_composed(self) -> bool:
+        """True when it puts results inside of something, so that its depth is not theirs."""
+        return self.fields is not None or self.items is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Duration:
+    """Fixed (`ms`), or an expression that gives an ISO 8601 text or the object form."""
+
+    ms: int = 0
+    template: Template | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A list of tasks: the scope of `then`."""
+
+    pointer: str
+    tasks: tuple[Task, ...]
+    positions: Mapping[str, int]
+    kind: str = "block"
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What all tasks have in common; `body` is what is particular to its kind."""
+
+    pointer: str
+    name: str
+    kind: str
+    source: dict[str, Any]  # as written, for $task.definition
+    condition: Expression | None
+    input_from: Template | None
+    output_as: Template | None
+    export_as: Template | None
+    then: str
+    governed: bool  # inside the `try` block of some task, so that its policy decides on retries
+    keeps_input: bool  # what runs after entering needs the transformed input
+    keeps_raw: bool  # … needs $task: the raw input and the start time
+    body: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Workflow:
+    """The root."""
+
+    input_from: Template | None
+    output_as: Template | None
+    block: Block
+    nodes: Mapping[str, Task | Block]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    activity: str
+    arguments: Template | None
+
+
+@dataclass(frozen=True, slots=True)
+class Do:
+    block: Block
+
+
+@dataclass(frozen=True, slots=True)
+class Set:
+    template: Template
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    name: str
+    when: Expression | None  # None: the default, which matches last
+    then: str
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    cases: tuple[Case, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Raise:
+    error: Template
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    duration: Duration
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    when: Expression | None
+    except_when: Expression | None
+    delay: Duration
+    backoff: str  # constant, linear or exponential
+    attempts: int | None  # in all, the first one included
+    duration: Duration | None
+    jitter: tuple[Duration, Duration] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    block: Block
+    errors: Template | None
+    variable: str
+    when: Expression | None
+    except_when: Expression | None
+    retry: Retry | None
+    catch: Block | None
+    then: str | None
+
+
+Body = Call | Do | Set | Switch | Raise | Wait | Try

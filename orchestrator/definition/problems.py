@@ -1,0 +1,101 @@
+"""Everything that is wrong with a definition, each with its place and its remedy."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+Position = tuple[int, int]  # line and column, both from 1
+
+
+def escape(token: str) -> str:
+    """One reference token of a JSON pointer (RFC 6901)."""
+    return token.replace("~", "~0").replace("/", "~1")
+
+
+class Problems:
+    """Collects problems; `positions` maps JSON pointers to places in the YAML, where known."""
+
+    def __init__(self, file: str, positions: Mapping[str, Position]) -> None:
+        self.file = file
+        self.positions = positions
+        self.found: list[tuple[Position, str]] = []
+
+    def add(self, pointer: str, sentence: str) -> None:
+        """Note a problem at `pointer`; `sentence` says what is wrong and what to do."""
+        position = self._position(pointer)
+        where = self.file if position is None else f"{self.file}:{position[0]}:{position[1]}"
+        text = f"{where}: {pointer or '/'}: {sentence}"
+        if all(text != known for _, known in self.found):
+            self.found.append((position or (0, 0), text))
+
+    def _position(self, pointer: str) -> Position | None:
+        """That of the pointer, else that of the nearest thing around it."""
+        while pointer and pointer not in self.positions:
+            pointer = pointer.rpartition("/")[0]
+        return self.positions.get(pointer)
+
+    def sentences(self) -> list[str]:
+        """All problems, in the order of the file."""
+        return [text for _, text in sorted(self.found, key=lambda item: item[0])]
+
+    def keys(
+        self,
+        pointer: str,
+        value: Mapping[str, Any],
+        allowed: Iterable[str],
+        unsupported: Mapping[str, str] | None = None,
+    ) -> None:
+        """Note every key of `value` that is neither allowed nor known to be unsupported."""
+        allowed = list(allowed)
+        for key in value:
+            if key in allowed:
+                continue
+            place = f"{pointer}/{escape(key)}"
+            if unsupported is not None and key in unsupported:
+                self.add(place, unsupported[key])
+            else:
+                known = [*allowed, *(unsupported or ())]
+                self.add(place, f'unknown key "{key}"{self.meant(key, known, allowed)}')
+
+    @staticmethod
+    def meant(word: str, known: Iterable[str], allowed: Iterable[str] | None = None) -> str:
+        """`: did you mean "x"?`, or the list of what is allowed."""
+        known = list(known)
+        close = difflib.get_close_matches(word, known, n=1, cutoff=0.6) or [
+            name for name in known if name.lower() == word.lower()
+        ]
+        if close:
+            return f': did you mean "{close[0]}"?'
+        listed = ", ".join(known if allowed is None else list(allowed))
+        return f": allowed here: {listed}" if listed else ""
+
+    def mapping(self, pointer: str, value: Any, what: str) -> dict[str, Any] | None:
+        """`value` if it is an object, else None and a problem."""
+        if type(value) is dict:
+            return value
+        self.add(pointer, f"{what} must be an object, found {kind_of(value)}")
+        return None
+
+    def text(self, pointer: str, value: Any, what: str) -> str | None:
+        """`value` if it is a non-empty string, else None and a problem."""
+        if type(value) is str and value:
+            return value
+        self.add(pointer, f"{what} must be a non-empty string, found {kind_of(value)}")
+        return None
+
+
+def kind_of(value: Any) -> str:
+    """A JSON value in words, with the value where it is short."""
+    if value is None:
+        return "nothing (null)"
+    if value is True or value is False:
+        return "true" if value else "false"
+    if isinstance(value, dict):
+        return "an object"
+    if isinstance(value, list):
+        return "an array"
+    if isinstance(value, str):
+        return "an empty string" if not value else f'"{value[:40]}"'
+    return f"the number {value}"

@@ -1,0 +1,145 @@
+"""Tasks: what all kinds have in common, and the table of kinds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+from orchestrator.definition import kinds, trying
+from orchestrator.definition.compiler import BEFORE, EXPORT, INSIDE, Compiler, Scope
+from orchestrator.definition.nodes import Body, Task, Template
+from orchestrator.definition.problems import escape
+
+COMMON = ("if", "input", "output", "export", "then", "metadata")
+
+# A body, and the variables that its expressions use after the task was entered.
+Compiled = tuple[Body, frozenset[str]]
+BodyCompiler = Callable[[Compiler, str, dict[str, Any], Scope], Compiled | None]
+
+
+class Kind(NamedTuple):
+    keys: tuple[str, ...]  # besides the common ones; the first names the kind
+    compile: BodyCompiler
+
+
+# Every kind of task that runs. A new one is a line here and a handler in machine/handlers.py.
+KINDS: dict[str, Kind] = {
+    "call": Kind(("call", "with"), kinds.call),
+    "do": Kind(("do",), kinds.do),
+    "raise": Kind(("raise",), kinds.raise_),
+    "set": Kind(("set",), kinds.set_),
+    "switch": Kind(("switch",), kinds.switch),
+    "try": Kind(("try", "catch"), trying.try_),
+    "wait": Kind(("wait",), kinds.wait),
+}
+LATER = ("emit", "for", "fork", "listen", "run")
+
+
+def compile_task(
+    compiler: Compiler, pointer: str, name: str, source: Any, scope: Scope
+) -> Task | None:
+    """One task; None, with problems noted, when its kind cannot be told."""
+    problems = compiler.problems
+    if problems.mapping(pointer, source, f'the task "{name}"') is None:
+        return None
+    kind = _kind(compiler, pointer, source)
+    if kind is None:
+        return None
+    known = KINDS[kind]
+    problems.keys(
+        pointer,
+        source,
+        (*known.keys, *COMMON),
+        {"timeout": "task timeouts are not supported yet: remove it"},
+    )
+    if "metadata" in source:
+        problems.mapping(f"{pointer}/metadata", source["metadata"], "metadata")
+    compiled = known.compile(compiler, pointer, source, scope)
+    output_as = section(compiler, pointer, source, "output", "as", INSIDE, scope)
+    export_as = section(compiler, pointer, source, "export", "as", EXPORT, scope)
+    condition = None
+    if "if" in source:
+        condition = compiler.condition(f"{pointer}/if", source["if"], BEFORE, scope)
+    input_from = section(compiler, pointer, source, "input", "from", BEFORE, scope)
+    if compiled is None:
+        return None
+    body, late = compiled
+    late = late.union(*(part.variables for part in (output_as, export_as) if part is not None))
+    then = source.get("then", "continue")
+    task = Task(
+        pointer=pointer,
+        name=name,
+        kind=kind,
+        source=source,
+        condition=condition,
+        input_from=input_from,
+        output_as=output_as,
+        export_as=export_as,
+        then=then if isinstance(then, str) else "continue",
+        governed=scope.governed,
+        keeps_input="input" in late,
+        keeps_raw="task" in late,
+        body=body,
+    )
+    compiler.nodes[pointer] = task
+    return task
+
+
+def section(
+    compiler: Compiler,
+    pointer: str,
+    source: dict[str, Any],
+    name: str,
+    key: str,
+    known: frozenset[str],
+    scope: Scope,
+) -> Template | None:
+    """`input.from`, `output.as` or `export.as` of a task or of the workflow, if given."""
+    if name not in source:
+        return None
+    place = f"{pointer}/{name}"
+    value = compiler.problems.mapping(place, source[name], f"`{name}`")
+    if value is None:
+        return None
+    compiler.problems.keys(
+        place, value, (key,), {"schema": "schemas are not supported yet: remove it"}
+    )
+    if key not in value:
+        return None
+    return compiler.transformation(f"{place}/{key}", value[key], known, scope)
+
+
+def _kind(compiler: Compiler, pointer: str, source: dict[str, Any]) -> str | None:
+    """The one key that says what the task does."""
+    problems = compiler.problems
+    if "for" in source:
+        problems.add(f"{pointer}/for", "`for` tasks are not supported yet")
+        return None
+    found = [kind for kind in (*KINDS, *LATER) if kind in source]
+    if len(found) == 1:
+        if found[0] in KINDS:
+            return found[0]
+        problems.add(f"{pointer}/{found[0]}", f"`{found[0]}` tasks are not supported yet")
+        return None
+    if found:
+        listed = " and ".join(f"`{kind}`" for kind in found)
+        problems.add(pointer, f"is {listed} at once: split it into one task each")
+        return None
+    _no_kind(compiler, pointer, source)
+    return None
+
+
+def _no_kind(compiler: Compiler, pointer: str, source: dict[str, Any]) -> None:
+    problems = compiler.problems
+    unknown = [key for key in source if key not in COMMON and key not in ("with", "catch")]
+    listed = ", ".join((*KINDS, *LATER))
+    for key in unknown:
+        known = (*KINDS, *LATER, *COMMON)
+        problems.add(f"{pointer}/{escape(key)}", f'unknown key "{key}"{problems.meant(key, known)}')
+    if not unknown:
+        problems.add(pointer, f"does nothing: give it one of {listed}")
+
+
+def kind_names() -> Iterable[str]:
+    """The kinds that run, for the machine to check its own table against."""
+    return KINDS.keys()

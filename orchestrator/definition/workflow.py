@@ -1,0 +1,121 @@
+"""The top level of a definition: document, input, use, do, output, evaluate."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from orchestrator.definition.compiler import WORKFLOW_INPUT, WORKFLOW_OUTPUT, Compiler, Scope
+from orchestrator.definition.kinds import error_template
+from orchestrator.definition.nodes import Workflow
+from orchestrator.definition.problems import Problems, escape, kind_of
+from orchestrator.definition.tasks import compile_task, section
+from orchestrator.definition.trying import retry_policy
+from orchestrator.definition.versions import SEMANTIC, VERSION_RULE
+from wf.subjects import NAME_RULE, is_name
+
+_DSL = re.compile(r"1\.0\.[0-9]+\Z")
+_LATER = {
+    "timeout": "workflow timeouts are not supported yet: remove it",
+    "schedule": "schedules are not supported yet: remove it",
+}
+_USE_LATER = {
+    "authentications": "`use.authentications` is not supported yet: remove it",
+    "catalogs": "catalogs are not supported: call activities by their names",
+    "extensions": "extensions are not supported: write the tasks where they belong",
+    "functions": "`use.functions` is not supported yet: call activities by their names",
+    "secrets": "`use.secrets` is not supported yet: remove it",
+    "timeouts": "`use.timeouts` is not supported yet: remove it",
+}
+_ANY_ERROR = frozenset({"error"})
+
+
+def compile_workflow(document: dict[str, Any], problems: Problems) -> Workflow:
+    """The compiled tree; problems are noted, and then the tree is not to be used."""
+    compiler = Compiler(problems, compile_task)
+    problems.keys("", document, ("document", "input", "use", "do", "output", "evaluate"), _LATER)
+    _document(problems, document.get("document"))
+    _use(compiler, document.get("use"))
+    _evaluate(problems, document.get("evaluate"))
+    scope = Scope()
+    if "do" not in document:
+        problems.add("", "needs `do`: the list of tasks")
+    block = compiler.block("/do", document.get("do", [{}]), scope)
+    return Workflow(
+        input_from=section(compiler, "", document, "input", "from", WORKFLOW_INPUT, scope),
+        output_as=section(compiler, "", document, "output", "as", WORKFLOW_OUTPUT, scope),
+        block=block,
+        nodes=compiler.nodes,
+    )
+
+
+def _document(problems: Problems, value: Any) -> None:
+    if value is None:
+        problems.add("", "needs `document` with dsl, namespace, name and version")
+        return
+    if problems.mapping("/document", value, "`document`") is None:
+        return
+    required = ("dsl", "namespace", "name", "version")
+    problems.keys("/document", value, (*required, "title", "summary", "tags", "metadata"))
+    for key in required:
+        if key not in value:
+            problems.add("/document", f"needs `{key}`{_example(key)}")
+        else:
+            _header(problems, key, value[key])
+    for key in ("title", "summary"):
+        if key in value and type(value[key]) is not str:
+            problems.add(f"/document/{key}", f"must be a string, found {kind_of(value[key])}")
+    for key in ("tags", "metadata"):
+        if key in value:
+            problems.mapping(f"/document/{key}", value[key], f"`{key}`")
+
+
+def _example(key: str) -> str:
+    examples = {"dsl": "'1.0.3'", "version": "'1.0.0'", "namespace": "default"}
+    return f", such as {examples[key]}" if key in examples else ""
+
+
+def _header(problems: Problems, key: str, value: Any) -> None:
+    place = f"/document/{key}"
+    if type(value) is not str:
+        quote = ": put it in quotes" if type(value) in (int, float) else ""
+        problems.add(place, f"must be a string, found {kind_of(value)}{quote}")
+    elif key == "dsl" and not _DSL.match(value):
+        problems.add(place, f"\"{value}\" is not a version of the DSL that is known: write '1.0.3'")
+    elif key == "version" and (not SEMANTIC.match(value) or len(value) > 64):
+        problems.add(place, f'"{value}": {VERSION_RULE}')
+    elif key in ("namespace", "name") and not is_name(value):
+        problems.add(place, f'"{value}" is not a valid name: use {NAME_RULE}')
+
+
+def _use(compiler: Compiler, value: Any) -> None:
+    """Collect the reusable parts, checking each even when nothing refers to it."""
+    if value is None:
+        return
+    problems = compiler.problems
+    if problems.mapping("/use", value, "`use`") is None:
+        return
+    problems.keys("/use", value, ("errors", "retries"), _USE_LATER)
+    scope = Scope(_ANY_ERROR)
+    for key in ("errors", "retries"):
+        found = problems.mapping(f"/use/{key}", value.get(key, {}), f"`{key}`")
+        for name, body in (found or {}).items():
+            place = f"/use/{key}/{escape(name)}"
+            if key == "errors":
+                compiler.errors[name] = body
+                error_template(compiler, place, body, scope)
+            else:
+                compiler.retries[name] = body
+                retry_policy(compiler, place, body, scope)
+
+
+def _evaluate(problems: Problems, value: Any) -> None:
+    if value is None:
+        return
+    if problems.mapping("/evaluate", value, "`evaluate`") is None:
+        return
+    problems.keys("/evaluate", value, ("language", "mode"))
+    if value.get("language", "jq") != "jq":
+        problems.add("/evaluate/language", "only jq is supported: remove it")
+    if value.get("mode", "strict") != "strict":
+        problems.add("/evaluate/mode", "only strict is supported: put expressions in `${ … }`")

@@ -1,0 +1,392 @@
+"""Runtime expressions: jq, checked at registration, compiled once, evaluated under limits.
+
+The only place that knows purejq. An expression gives exactly one value; anything else is an
+ExpressionError, which the machine turns into an `expression` fault. Paths such as `.a.b` or
+`$context.a` are read directly, with purejq's own answer for everything that is not a plain hit.
+
+The deadline counts this process's CPU time (ITIMER_VIRTUAL), so that a busy or stopped host does
+not fault an innocent expression. Signals reach only the main thread: elsewhere there is none.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import orjson
+import purejq
+from purejq import parser
+
+RECURSION_LIMIT = 10_000  # 100,000 overflows the C stack of CPython
+_ENCODER_DEPTH = 254  # what orjson writes
+DEPTH_LIMIT = 200  # the rest is for the snapshot around a value
+MAX_SOURCE_CHARACTERS = 100_000
+
+# What would make an evaluation depend on the process, the host or other evaluations.
+REFUSED = {
+    "env": "the environment of the engine is not readable",
+    "input": "there is one input only: use `.` or `$input`",
+    "inputs": "there is one input only: use `.` or `$input`",
+    "input_filename": "there is no input file",
+    "input_line_number": "there is no input file",
+    "debug": "the engine's log is not writable",
+    "stderr": "the engine's log is not writable",
+    "halt": "an expression cannot stop the engine: use `raise` or `then: end`",
+    "halt_error": "an expression cannot stop the engine: use `raise`",
+    "localtime": "it depends on the host's time zone: use `gmtime`",
+    "strflocaltime": "it depends on the host's time zone: use `strftime`",
+}
+_REFUSED_VARIABLES = {"ENV": REFUSED["env"], "__prog_args": "there are no program arguments"}
+_REFUSED_KEYWORDS = ("import", "include")
+
+parse_jq: Callable[[str], Any] = parser.parse
+compile_jq: Callable[[str], Any] = purejq.compile
+
+NOW = "__now_s"  # the variable behind `now`: seconds since 1970, the event's time
+FACTS = frozenset({"deadline", "memory", "depth", "size"})
+
+
+class ExpressionLimits(NamedTuple):
+    deadline_s: float = 1.0
+    max_result_bytes: int = 4 * 1024 * 1024
+
+
+DEFAULT_LIMITS = ExpressionLimits()
+
+
+class ExpressionError(Exception):
+    """An evaluation failed. `fact` names what depended on the machine, None otherwise."""
+
+    def __init__(self, detail: str, fact: str | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.fact = fact
+
+
+class ExpressionRefused(Exception):
+    """The source is not an expression that may be registered; the text says why."""
+
+
+def fact_error(fact: str, source: str) -> ExpressionError:
+    """The error that a recorded fact stands for; the same text as when it first happened."""
+    remedy = {
+        "deadline": "took too long: narrow what it loops over",
+        "memory": "needs too much memory: narrow what it builds",
+        "depth": "nests too deeply: prefer `reduce` and `range` to recursion",
+        "size": "gives too large a result: select what is needed",
+    }.get(fact, f"failed ({fact})")
+    return ExpressionError(f"expression `{shorten(source)}` {remedy}", fact)
+
+
+def shorten(source: str, length: int = 120) -> str:
+    return source if len(source) <= length else source[: length - 1] + "…"
+
+
+class Expression:
+    """One compiled expression. `variables`: the free ones, without `$`; `now` counts as NOW."""
+
+    __slots__ = ("_program", "path", "root", "source", "variables")
+
+    def __init__(self, source: str, program: Any, variables: tuple[str, ...], tree: Any) -> None:
+        self.source = source
+        self.variables = variables
+        self._program = program
+        self.root, self.path = _as_path(tree)
+
+    def evaluate(
+        self,
+        value: Any,
+        variables: Mapping[str, Any],
+        limits: ExpressionLimits = DEFAULT_LIMITS,
+    ) -> Any:
+        """The one result. Raises ExpressionError. `variables` holds at least `self.variables`."""
+        path = self.path
+        if path is not None:
+            found = value if self.root is None else variables[self.root]
+            for key in path:
+                if type(found) is dict:
+                    found = found.get(key)
+                elif found is not None:
+                    break  # an error, in purejq's words
+            else:
+                return found
+        return self._run(value, variables, limits)
+
+    def _run(self, value: Any, variables: Mapping[str, Any], limits: ExpressionLimits) -> Any:
+        try:
+            found = _one(self._program.run(value, vars=variables), limits.deadline_s)
+        except ExpressionError as error:
+            if error.fact is not None:
+                raise fact_error(error.fact, self.source) from None
+            raise ExpressionError(f"expression `{shorten(self.source)}`: {error}") from None
+        kind = type(found)
+        if kind is bool or found is None or (kind is int and -(2**63) <= found < 2**63):
+            return found
+        return storable(found, limits.max_result_bytes, self.source)
+
+
+def _as_path(tree: Any) -> tuple[str | None, tuple[str, ...] | None]:
+    """(root variable or None, keys) when the tree is a chain of names, else (None, None)."""
+    keys: list[str] = []
+    while True:
+        if tree[0] == "field":
+            keys.append(tree[2])
+        elif tree[0] == "index" and tree[2][0] == "const" and type(tree[2][1]) is str:
+            keys.append(tree[2][1])
+        elif tree == ("identity",):
+            return None, tuple(reversed(keys))
+        elif tree[0] == "var":
+            return tree[1], tuple(reversed(keys))
+        else:
+            return None, None
+        tree = tree[1]
+
+
+# --- evaluation ---------------------------------------------------------------------------------
+
+
+class _Deadline(BaseException):
+    """Raised by the timer's handler. Not an Exception, so that no handler of jq swallows it."""
+
+
+class _Timer:
+    """The one place that arms and disarms the deadline."""
+
+    armed = False
+    installed = False
+
+    def install(self) -> None:
+        sys.setrecursionlimit(max(RECURSION_LIMIT, sys.getrecursionlimit()))
+        signal.signal(signal.SIGVTALRM, self._expired)
+        self.installed = True
+
+    def _expired(self, _number: int, _frame: Any) -> None:
+        if self.armed:
+            raise _Deadline
+
+    def first_two(self, results: Iterator[Any], deadline_s: float) -> list[Any]:
+        """At most two results, or `_Deadline`. Two are enough to know that one is not all."""
+        if threading.current_thread() is not threading.main_thread():
+            return _first_two(results)
+        if not self.installed:
+            self.install()
+        try:
+            try:
+                self.armed = True
+                signal.setitimer(signal.ITIMER_VIRTUAL, deadline_s)
+                return _first_two(results)
+            finally:
+                self.armed = False
+                signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        except _Deadline:
+            self.armed = False  # it may have struck inside the `finally`
+            raise
+
+
+_timer = _Timer()
+
+
+def _first_two(results: Iterator[Any]) -> list[Any]:
+    found = []
+    for result in results:
+        found.append(result)
+        if len(found) == 2:
+            break
+    return found
+
+
+def _one(results: Iterator[Any], deadline_s: float) -> Any:
+    try:
+        found = _timer.first_two(results, deadline_s)
+    except _Deadline:
+        raise ExpressionError("deadline", "deadline") from None
+    except RecursionError:
+        raise ExpressionError("depth", "depth") from None
+    except MemoryError:
+        raise ExpressionError("memory", "memory") from None
+    except Exception as error:  # noqa: BLE001 - whatever the interpreter raises is the author's fault
+        raise ExpressionError(str(error) or type(error).__name__) from None
+    if len(found) == 1:
+        return found[0]
+    how_many = "no result" if not found else "more than one result"
+    remedy = "use `// null` or `first(…)`" if not found else "collect them: `[ … ]`"
+    raise ExpressionError(f"gives {how_many}, exactly one is needed: {remedy}")
+
+
+def storable(value: Any, max_bytes: int, source: str) -> Any:
+    """`value` as JSON can hold it: NaN is null, infinity the largest double, as jq prints them.
+
+    Raises ExpressionError for integers past 64 bits, lone surrogates, depth and size.
+    """
+    kind = type(value)
+    if kind is float:
+        return value if math.isfinite(value) else _finite(value)
+    try:
+        encoded = orjson.dumps(value)
+    except (TypeError, RecursionError) as error:
+        raise ExpressionError(
+            f"expression `{shorten(source)}`: the result cannot be stored: {error}"
+        ) from None
+    if len(encoded) > max_bytes:
+        raise fact_error("size", source)
+    if kind is str:
+        return value
+    _check_levels(value, encoded, f"expression `{shorten(source)}`: ")
+    return _without_nan(value) if b"null" in encoded else value
+
+
+def check_depth(value: Any) -> None:
+    """Raise ExpressionError when `value` nests too deeply for a snapshot, or is no JSON."""
+    if type(value) is not dict and type(value) is not list:
+        return
+    try:
+        encoded = orjson.dumps(value)
+    except (TypeError, RecursionError) as error:
+        raise ExpressionError(f"the value cannot be stored: {error}") from None
+    _check_levels(value, encoded, "")
+
+
+def _check_levels(value: Any, encoded: bytes, prefix: str) -> None:
+    if encoded.count(b"[") + encoded.count(b"{") <= DEPTH_LIMIT:
+        return
+    for _ in range(_ENCODER_DEPTH - DEPTH_LIMIT):
+        value = [value]
+    try:
+        orjson.dumps(value)  # much quicker than counting levels here
+    except TypeError:
+        raise ExpressionError(f"{prefix}the value nests deeper than {DEPTH_LIMIT} levels") from None
+
+
+def _finite(value: float) -> float | None:
+    return None if math.isnan(value) else math.copysign(sys.float_info.max, value)
+
+
+def _without_nan(value: Any) -> Any:
+    """A copy where numbers that JSON lacks are replaced; depth is already known to be small."""
+    if type(value) is float and not math.isfinite(value):
+        return _finite(value)
+    if type(value) is list:
+        return [_without_nan(child) for child in value]
+    if type(value) is dict:
+        return {key: _without_nan(child) for key, child in value.items()}
+    return value
+
+
+# --- compilation --------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=8192)
+def compile_expression(source: str) -> Expression:
+    """Compile and check `source` (jq, without `${}`). Raises ExpressionRefused.
+
+    Whether its variables exist is for the caller to check: it knows the place.
+    """
+    if len(source) > MAX_SOURCE_CHARACTERS:
+        raise ExpressionRefused(f"is longer than {MAX_SOURCE_CHARACTERS} characters")
+    if not source.strip():
+        raise ExpressionRefused("is empty: write a jq expression, such as `.name`")
+    try:
+        names = _Names(parse_jq(source))
+        prefix = f"def now: ${NOW}; " if names.uses_now else ""
+        tree = parse_jq(source) if not prefix else parse_jq(prefix + source)
+        program = compile_jq(prefix + source)
+    except (RecursionError, MemoryError):
+        raise ExpressionRefused("nests too deeply") from None
+    except Exception as error:  # noqa: BLE001 - whatever the parser raises, the source is refused
+        raise ExpressionRefused(_syntax(source, str(error))) from None
+    names.check()
+    free = names.free | ({NOW} if names.uses_now else set())
+    return Expression(source, program, tuple(sorted(free)), tree)
+
+
+def _syntax(source: str, message: str) -> str:
+    for keyword in _REFUSED_KEYWORDS:
+        if f"'{keyword}'" in message and keyword in source:
+            return f"uses `{keyword}`, which is refused: an expression stands alone"
+    return f"is not valid jq: {message}"
+
+
+class _Names:
+    """The functions and variables that a tree uses and defines, wherever in it."""
+
+    def __init__(self, tree: Any) -> None:
+        self.calls: set[str] = set()
+        self.used: set[str] = set()
+        self.functions: set[str] = set()
+        self.bound: set[str] = {"__loc__"}
+        pending = [tree]
+        while pending:
+            node = pending.pop()
+            if type(node) is list:
+                pending.extend(node)
+            elif type(node) is tuple and node:
+                pending.extend(self._visit(node))
+
+    def _visit(self, node: tuple[Any, ...]) -> tuple[Any, ...]:
+        kind = node[0]
+        if kind == "const":
+            return ()
+        if kind == "call":
+            self.calls.add(f"{node[1]}/{len(node[2])}")
+            return (node[2],)
+        if kind == "var":
+            self.used.add(node[1])
+            return ()
+        if kind == "pvar":
+            self.bound.add(node[1])
+            return ()
+        if kind == "funcdef":
+            self._define(node[1], node[2])
+            return node[3:]
+        return node if type(kind) is tuple else node[1:]
+
+    def _define(self, name: str, parameters: list[str]) -> None:
+        self.functions.add(f"{name}/{len(parameters)}")
+        for parameter in parameters:
+            bare = parameter.removeprefix("$")
+            self.functions.add(f"{bare}/0")
+            if bare is not parameter:
+                self.bound.add(bare)
+
+    @property
+    def uses_now(self) -> bool:
+        return "now/0" in self.calls
+
+    @property
+    def free(self) -> set[str]:
+        return self.used - self.bound
+
+    def check(self) -> None:
+        """Raise ExpressionRefused for what may not or cannot be called.
+
+        What is refused is refused under that name even when the expression defines it: scopes
+        are not looked at here, and a definition elsewhere must not open a way round.
+        """
+        for variable in sorted(self.used & _REFUSED_VARIABLES.keys()):
+            raise ExpressionRefused(
+                f"uses `${variable}`, which is refused: {_REFUSED_VARIABLES[variable]}"
+            )
+        for call in sorted(self.calls):
+            name, _, arity = call.partition("/")
+            if name in REFUSED:
+                raise ExpressionRefused(f"uses `{name}`, which is refused: {REFUSED[name]}")
+            if call not in self.functions and call not in _builtins():
+                raise ExpressionRefused(f"calls `{name}` with {arity} arguments: no such function")
+
+
+@lru_cache(maxsize=1)
+def _builtins() -> frozenset[str]:
+    return frozenset(compile_jq("builtins").first())
+
+
+def strip_marks(text: str) -> str | None:
+    """The inside of `${ … }`, or None when `text` is not wholly an expression."""
+    stripped = text.strip()
+    if stripped.startswith("${") and stripped.endswith("}"):
+        return stripped[2:-1]
+    return None

@@ -1,0 +1,153 @@
+"""advance: one event applied to one instance."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from orchestrator.definition import Definition
+from orchestrator.machine import control, results
+from orchestrator.machine.commands import DeadLetter, Transition
+from orchestrator.machine.errors import CONFIGURATION, Fault, error_object, mended
+from orchestrator.machine.handlers import HANDLERS
+from orchestrator.machine.limits import DEFAULT_LIMITS, Limits
+from orchestrator.machine.scope import Scope
+from orchestrator.machine.step import TERMINAL, Step
+
+JsonObject = dict[str, Any]
+
+
+def advance(
+    definition: Definition | None,
+    snapshot: JsonObject | None,
+    event: JsonObject,
+    now_ms: int,
+    limits: Limits = DEFAULT_LIMITS,
+) -> Transition:
+    """Apply `event` at `now_ms` (milliseconds since 1970). Pure, total, deterministic.
+
+    `snapshot` is None before the start and is never changed. The events are described in
+    machine/__init__.py. Raises nothing for any JSON in events and in snapshots that it made.
+    """
+    kind = event.get("kind")
+    if snapshot is None:
+        if kind != "start":
+            return Transition({}, ignored="unknown")
+        return _start(definition, event, now_ms, limits)
+    ignored = _reason_to_ignore(snapshot, event)
+    if ignored is not None:
+        return Transition(snapshot, ignored=ignored)
+    step = Step(definition, snapshot, now_ms, limits, HANDLERS)
+    step.take_facts(event.get("facts"))
+    if kind == "command":
+        if definition is None and event["verb"] == "resume":
+            step.fault(_no_definition(snapshot))
+        else:
+            control.apply(step, event)
+    elif kind == "fault" and event.get("run") is None:
+        _fault(step, event)
+    elif snapshot["status"] == "suspended":
+        ignored = control.hold(step, event)
+        if ignored is not None:
+            return Transition(snapshot, ignored=ignored)
+    elif definition is None:
+        step.fault(_no_definition(snapshot))
+    else:
+        results.apply(step, event)
+    step.run()
+    return step.transition()
+
+
+def _reason_to_ignore(snapshot: JsonObject, event: JsonObject) -> str | None:
+    kind = event.get("kind")
+    if kind == "start":
+        return "exists"
+    if type(kind) is not str or kind not in ("result", "timer", "command", "fault"):
+        return "kind"
+    if snapshot["status"] in TERMINAL:
+        return "terminal"
+    if kind == "command":
+        return control.reason_to_ignore(snapshot, event)
+    if kind == "fault" and event.get("run") is None:
+        return None
+    return results.reason_to_ignore(snapshot, event)
+
+
+def _start(
+    definition: Definition | None, event: JsonObject, now_ms: int, limits: Limits
+) -> Transition:
+    """Create the instance, and run it to its first rest."""
+    step = Step(definition, _created(definition, event, now_ms), now_ms, limits, HANDLERS)
+    step.take_facts(event.get("facts"))
+    step.history.append({"type": "instance.created", "status": "pending"})
+    refused = event.get("refused")
+    if refused is not None or definition is None:
+        error = _no_definition(step.snapshot) if refused is None else mended(refused, "/")
+        step.fault(error)
+        return step.transition()
+    step.snapshot["status"] = "running"
+    step.history.append({"type": "instance.started", "status": "running"})
+    try:
+        input = _input(step, definition)
+    except Fault as fault:
+        step.fault(fault.error)
+        return step.transition()
+    root = definition.workflow.block
+    step.later(step.open(root, ""), HANDLERS[root.kind].enter, input)
+    step.run()
+    return step.transition()
+
+
+def _input(step: Step, definition: Definition) -> Any:
+    raw = step.snapshot["input"]
+    transform = definition.workflow.input_from
+    if transform is None:
+        return raw
+    return step.build(transform, raw, Scope(step, ""), "/input/from")
+
+
+def _created(definition: Definition | None, event: JsonObject, now_ms: int) -> JsonObject:
+    def text(key: str, otherwise: str) -> str:
+        value = event.get(key)
+        return value if type(value) is str else otherwise
+
+    if definition is None:
+        workflow = text("workflow", "unknown")
+        namespace, version = text("namespace", "default"), text("version", "")
+    else:
+        workflow, namespace = definition.name, definition.namespace
+        version = definition.version
+    return {
+        "id": text("id", ""),
+        "workflow": workflow,
+        "namespace": namespace,
+        "version": version,
+        "status": "pending",
+        "started_ms": now_ms,
+        "input": event.get("input"),
+        "context": {},
+        "frames": {},
+        "runs": {},
+        "timers": {},
+        "applied": [],
+        "control_sequence": 0,
+        "jumps": 0,
+        "last_frame": 0,
+        "last_run": 0,
+        "last_timer": 0,
+    }
+
+
+def _fault(step: Step, event: JsonObject) -> None:
+    """The shell faults the whole instance; evidence goes to the dead letters."""
+    evidence = event.get("evidence")
+    error = mended(event.get("error"), "/")
+    if type(evidence) is dict:
+        letter = {**evidence, "instance": step.snapshot["id"], "error": error}
+        step.commands.append(DeadLetter("faulted", step.snapshot["workflow"], letter))
+    step.fault(error)
+
+
+def _no_definition(snapshot: JsonObject) -> JsonObject:
+    name = f"{snapshot['namespace']}.{snapshot['workflow']} {snapshot['version']}".strip()
+    detail = f"the definition {name} is not registered: deploy it, then start again"
+    return error_object(CONFIGURATION, 400, "Unknown workflow", detail, "/")

@@ -1,0 +1,67 @@
+"""Task lists: one task after the other, and the scope of `then`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from orchestrator.machine import tasks
+from orchestrator.machine.errors import Fault, runtime_error
+from orchestrator.machine.handler import Handler
+from orchestrator.machine.step import Step
+
+
+class BlockHandler(Handler):
+    """Frame: `at` (index of the task that runs) and `child` (its frame)."""
+
+    def enter(self, step: Step, frame: str, input: Any) -> None:
+        _go(step, frame, 0, input)
+
+    def child_completed(self, step: Step, frame: str, output: Any, then: str) -> None:
+        block = step.block(frame)
+        at: int = step.frames[frame]["at"]
+        if then == "continue":
+            target = at + 1
+        elif then == "end":
+            step.complete(output)
+            return
+        else:
+            target = block.positions.get(then, len(block.tasks))  # not there: `exit`
+            if target <= at:
+                _count_jump(step, block.tasks[at].pointer)
+        if target < len(block.tasks):
+            _go(step, frame, target, output)
+        else:
+            leave(step, frame, output)
+
+
+def open_block(step: Step, parent: str, block: Any, input: Any) -> None:
+    """Begin a block inside of a task's frame."""
+    frame = step.open(block, parent)
+    step.edit(parent)["child"] = frame
+    step.later(frame, step.handler(block).enter, input)
+
+
+def leave(step: Step, frame: str, output: Any) -> None:
+    """End a block: its task goes on, or the workflow completes."""
+    parent = step.close(frame)
+    if not parent:
+        step.complete(output)
+        return
+    step.edit(parent).pop("child", None)
+    step.later(parent, step.handler(step.node(parent)).child_completed, output, "continue")
+
+
+def _go(step: Step, frame: str, at: int, data: Any) -> None:
+    task = step.block(frame).tasks[at]
+    child = step.open(task, frame)
+    state = step.edit(frame)
+    state["at"] = at
+    state["child"] = child
+    step.later(child, tasks.enter, data)
+
+
+def _count_jump(step: Step, place: str) -> None:
+    """Count a jump backwards; past the limit the block faults."""
+    if step.count("jumps") > step.limits.max_jumps:
+        detail = f"more than {step.limits.max_jumps} jumps backwards: look for an endless loop"
+        raise Fault(runtime_error("Too many jumps", detail, place), retryable=False)

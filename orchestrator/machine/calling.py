@@ -1,0 +1,214 @@
+"""call: a run of an activity, dispatched as often as its retry policy allows."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+from orchestrator.definition.nodes import Call
+from orchestrator.machine import tasks
+from orchestrator.machine.commands import DeadLetter
+from orchestrator.machine.delays import backoff_ms, draw
+from orchestrator.machine.errors import RUNTIME, TIMEOUT, Fault, mended
+from orchestrator.machine.handler import Handler
+from orchestrator.machine.step import Step
+
+JsonObject = dict[str, Any]
+
+
+class CallHandler(Handler):
+    """Frame: `run`, and `timer` while the next attempt is put off.
+
+    Run: `activity`, `attempt`, `pointer`, `input`, `frame`; once they are not 0, `failures` (that
+    count for the policy) and `crashes` (that do not).
+    """
+
+    def enter(self, step: Step, frame: str, input: Any) -> None:
+        task = step.task(frame)
+        body: Call = task.body
+        if body.arguments is not None:
+            input = tasks.build_inside(step, frame, body.arguments, input)
+        number = step.count("last_run")
+        run = str(number)
+        step.runs[run] = {
+            "activity": body.activity,
+            "attempt": 1,
+            "pointer": task.pointer,
+            "input": input,
+            "frame": frame,
+        }
+        step.edit(frame)["run"] = number
+        step.dispatch(run)
+
+    def timer_fired(self, step: Step, frame: str) -> None:
+        step.dispatch(str(step.frames[frame]["run"]))
+
+    def run_succeeded(self, step: Step, frame: str, output: Any) -> None:
+        tasks.complete(step, frame, output)
+
+
+class Policy(NamedTuple):
+    """An activity's default retry policy, mended: what is missing or odd means no delay."""
+
+    max_attempts: int
+    delay_ms: float
+    backoff: str
+    max_delay_ms: float
+    jitter: float
+
+    @classmethod
+    def of(cls, value: JsonObject, max_delay_ms: int) -> Policy:
+        attempts = value.get("max_attempts")
+        limit = _number(value.get("max_delay_s"), max_delay_ms / 1000)
+        return cls(
+            max_attempts=attempts if type(attempts) is int else 1,
+            delay_ms=_number(value.get("delay_s"), 0.0) * 1000,
+            backoff=str(value.get("backoff")),
+            max_delay_ms=min(limit * 1000, max_delay_ms),
+            jitter=min(_number(value.get("jitter"), 0.0), 1.0),
+        )
+
+
+def _number(value: Any, otherwise: float) -> float:
+    if type(value) in (int, float) and math.isfinite(value) and value >= 0:
+        return float(value)
+    return otherwise
+
+
+def succeed(step: Step, run: str, attempt: int, output: Any) -> None:
+    """A success of any attempt completes the run."""
+    state = step.runs[run]
+    step.history.append(
+        {
+            "type": "run.completed",
+            "pointer": state["pointer"],
+            "run": int(run),
+            "attempt": attempt,
+            "activity": state["activity"],
+        }
+    )
+    frame = _release(step, run)
+    step.later(frame, step.handler(step.node(frame)).run_succeeded, output)
+
+
+def fail(step: Step, run: str, event: JsonObject) -> None:
+    """The current attempt did not succeed: again, later, or not any more."""
+    outcome = event["outcome"]
+    state = step.runs[run]
+    error = _error(outcome, event.get("error"), state["pointer"])
+    step.history.append(
+        {
+            "type": "run.failed",
+            "pointer": state["pointer"],
+            "run": int(run),
+            "attempt": state["attempt"],
+            "activity": state["activity"],
+            "outcome": outcome,
+        }
+    )
+    if outcome in ("crashed", "out-of-memory"):
+        _crashed(step, run, event, error)
+    elif outcome == "undeliverable":
+        give_up(step, run, error, "undeliverable", event.get("evidence"))
+    else:
+        _failed(step, run, event, error)
+
+
+def _error(outcome: str, given: Any, place: str) -> JsonObject:
+    if outcome == "timed-out":
+        error = mended(given, place, type=TIMEOUT, status=408, title="Timed out")
+        return {**error, "detail": error.get("detail") or "it ran longer than its timeout"}
+    if outcome in ("crashed", "out-of-memory"):
+        return mended(given, place, type=RUNTIME, status=500, title="Worker crashed")
+    return mended(given, place)
+
+
+def _failed(step: Step, run: str, event: JsonObject, error: JsonObject) -> None:
+    state = step.runs[run]
+    retryable = event.get("retryable") is not False
+    retry = event.get("retry")
+    if retryable and type(retry) is dict and not step.task(state["frame"]).governed:
+        policy = Policy.of(retry, step.limits.max_retry_delay_ms)
+        failures = state.get("failures", 0) + 1
+        if failures < policy.max_attempts:
+            next_attempt(step, run, failures=failures)
+            _after(step, run, _delay_ms(step, run, policy, failures), error)
+            return
+    end(step, run, Fault(error, retryable))
+
+
+def _delay_ms(step: Step, run: str, policy: Policy, failures: int) -> int:
+    delay = backoff_ms(policy.backoff, policy.delay_ms, failures, policy.max_delay_ms)
+    chance = draw(step.snapshot["id"], "run", run, failures) if policy.jitter else 0.0
+    return round(delay * (1 - policy.jitter * chance))
+
+
+def _after(step: Step, run: str, delay_ms: int, error: JsonObject) -> None:
+    """Dispatch the next attempt, at once or by a durable timer."""
+    state = step.runs[run]
+    step.note(
+        "task.retried",
+        step.task(state["frame"]),
+        run=int(run),
+        attempt=state["attempt"],
+        delay_ms=delay_ms,
+        error=error,
+    )
+    if delay_ms <= 0:
+        step.dispatch(run)
+        return
+    try:
+        step.set_timer(state["frame"], delay_ms)
+    except Fault as fault:
+        end(step, run, fault)
+
+
+def _crashed(step: Step, run: str, event: JsonObject, error: JsonObject) -> None:
+    """Dispatch again at once, without counting it as a failure, up to the crash limit."""
+    limit = event.get("crash_limit")
+    if type(limit) is not int:
+        limit = step.limits.default_crash_limit
+    crashes = step.runs[run].get("crashes", 0) + 1
+    if crashes < limit:
+        next_attempt(step, run, crashes=crashes)
+        _after(step, run, 0, error)
+        return
+    give_up(step, run, error, "crashed", event.get("evidence"))
+
+
+def next_attempt(step: Step, run: str, **counts: int) -> None:
+    state = step.runs[run]
+    step.runs[run] = {**state, **counts, "attempt": state["attempt"] + 1}
+
+
+def give_up(step: Step, run: str, error: JsonObject, kind: str, evidence: Any) -> None:
+    """Fail the run and set it aside with the evidence."""
+    state = step.runs[run]
+    letter = dict(evidence) if type(evidence) is dict else {}
+    letter.update(
+        instance=step.snapshot["id"],
+        workflow=step.snapshot["workflow"],
+        run=int(run),
+        attempt=state["attempt"],
+        pointer=state["pointer"],
+        input=state["input"],
+        error=error,
+    )
+    step.commands.append(DeadLetter(kind, state["activity"], letter))
+    end(step, run, Fault(error, retryable=False))
+
+
+def end(step: Step, run: str, fault: Fault) -> None:
+    """The run has failed for good."""
+    frame = _release(step, run)
+    step.later(frame, step.handler(step.node(frame)).run_failed, fault)
+
+
+def _release(step: Step, run: str) -> str:
+    """Close the run, and the timer that its next attempt may be waiting for; its frame."""
+    frame: str = step.runs.pop(run)["frame"]
+    state = step.edit(frame)
+    state.pop("run", None)
+    if "timer" in state:
+        step.cancel_timer(state.pop("timer"))
+    return frame

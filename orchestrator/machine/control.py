@@ -1,0 +1,95 @@
+"""Commands: suspend, resume, cancel. Each is applied once, and in the order that it was stored."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from orchestrator.machine import results
+from orchestrator.machine.step import Step
+
+JsonObject = dict[str, Any]
+
+VERBS = frozenset({"cancel", "suspend", "resume"})
+KEEP_MS = 600_000
+KEEP_COUNT = 100
+
+
+def reason_to_ignore(snapshot: JsonObject, event: JsonObject) -> str | None:
+    """Why a command has no effect; None when it has."""
+    verb, sequence = event.get("verb"), event.get("sequence")
+    if type(verb) is not str or verb not in VERBS:
+        return "verb"
+    if type(sequence) is not int:
+        return "malformed"
+    if any(known == sequence for known, _ in snapshot["applied"]):
+        return "duplicate"
+    if verb == "cancel":
+        return None
+    if sequence < snapshot["control_sequence"]:
+        return "stale"
+    suspended = snapshot["status"] == "suspended"
+    if (verb == "suspend") == suspended:
+        return "suspended" if suspended else "not suspended"
+    return None
+
+
+def apply(step: Step, event: JsonObject) -> None:
+    """Apply a command that is not to be ignored."""
+    verb, sequence = event["verb"], event["sequence"]
+    remember(step, sequence)
+    reason = {"reason": event["reason"]} if type(event.get("reason")) is str else {}
+    if verb == "cancel":
+        step.snapshot.update(reason)
+        step.finish("cancelled", **reason)
+        return
+    step.snapshot["control_sequence"] = sequence
+    if verb == "suspend":
+        step.snapshot["status"] = "suspended"
+        step.snapshot["held"] = []
+        step.history.append({"type": "instance.suspended", "status": "suspended", **reason})
+    else:
+        _resume(step, reason)
+
+
+def remember(step: Step, sequence: int) -> None:
+    """Keep an applied sequence for ten minutes at least, and the last hundred in any case."""
+    applied = [*step.snapshot["applied"], [sequence, step.now_ms]]
+    oldest = step.now_ms - KEEP_MS
+    spare = len(applied) - KEEP_COUNT
+    while spare > 0 and applied[0][1] < oldest:
+        applied.pop(0)
+        spare -= 1
+    step.snapshot["applied"] = applied
+
+
+def _resume(step: Step, reason: JsonObject) -> None:
+    """Apply what came while suspended, in order."""
+    held = step.snapshot.pop("held", [])
+    step.snapshot["status"] = "running" if step.runs else "waiting"
+    step.history.append({"type": "instance.resumed", "status": step.snapshot["status"], **reason})
+    for event in held:
+        if step.snapshot["status"] in ("faulted", "completed"):
+            return
+        # An earlier one of them may have closed what this one was for.
+        if results.reason_to_ignore(step.snapshot, event) is None:
+            results.apply(step, event)
+            step.run()
+
+
+def hold(step: Step, event: JsonObject) -> str | None:
+    """Keep an event until the instance is resumed; why not, when one for it is kept already.
+
+    A success takes the place of a failure of the same run: it would have won at any time.
+    """
+    key = "timer" if event["kind"] == "timer" else "run"
+    held: list[JsonObject] = step.snapshot["held"]
+    for index, other in enumerate(held):
+        if key in other and other[key] == event[key]:
+            if event.get("outcome") != "completed" or other.get("outcome") == "completed":
+                return "duplicate"
+            held = [*held[:index], *held[index + 1 :]]
+            break
+    kept = {name: value for name, value in event.items() if name != "facts"}
+    step.snapshot["held"] = [*held, kept]
+    step.history.append({"type": f"{key}.held", key: event[key]})
+    return None

@@ -1,0 +1,44 @@
+"""The protocol of handlers: one for blocks, and one for each kind of task.
+
+A handler has no state of its own; what it must remember is in its frame, under its own keys.
+Keys that every handler may use, because closing a frame releases what they name: `run`, `timer`,
+`child`, `children`. `context` makes the frame the owner of the context for all that is inside,
+`variables` defines variables there.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from orchestrator.machine.errors import Fault
+from orchestrator.machine.step import Step
+
+JsonObject = dict[str, Any]
+
+
+class Handler:
+    """The answers of a node that contains nothing and waits for nothing."""
+
+    def enter(self, step: Step, frame: str, input: Any) -> None:
+        """Begin, with the transformed input. To end, queue `tasks.complete`."""
+        raise NotImplementedError
+
+    def child_completed(self, step: Step, frame: str, output: Any, then: str) -> None:
+        """A child has ended and is closed. `then` is its directive, if it is a task."""
+        raise NotImplementedError
+
+    def child_faulted(self, step: Step, frame: str, fault: Fault) -> None:
+        """A child has failed and is closed. By default so does this."""
+        raise fault
+
+    def timer_fired(self, step: Step, frame: str) -> None:
+        """This frame's timer has fired, and is gone."""
+        raise NotImplementedError
+
+    def run_succeeded(self, step: Step, frame: str, output: Any) -> None:
+        """This frame's run has ended well, and is gone."""
+        raise NotImplementedError
+
+    def run_failed(self, step: Step, frame: str, fault: Fault) -> None:
+        """This frame's run has failed for good, and is gone. By default so does this."""
+        raise fault

@@ -1,0 +1,347 @@
+"""One step of the machine: the snapshot being made, and the work still to do for the event.
+
+A snapshot is never changed: tables are copied when the step begins, entries when they are touched.
+Work is an explicit list, so that neither long sequences nor deep nesting use the Python stack.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.definition import Definition
+from orchestrator.definition.nodes import Block, Task, Template
+from orchestrator.expressions import FACTS, Expression, ExpressionError, check_depth, fact_error
+from orchestrator.machine.commands import (
+    CancelTimer,
+    Command,
+    Dispatch,
+    Finished,
+    SetTimer,
+    Transition,
+)
+from orchestrator.machine.errors import Fault, expression_error, runtime_error
+from orchestrator.machine.limits import Limits
+from orchestrator.machine.scope import Scope
+
+if TYPE_CHECKING:
+    from orchestrator.machine.handler import Handler
+
+JsonObject = dict[str, Any]
+Work = Callable[..., None]
+
+TERMINAL = frozenset({"cancelled", "faulted", "completed"})
+
+
+class Step:
+    """Everything that one call of `advance` reads and writes."""
+
+    __slots__ = (
+        "_fresh",
+        "_work",
+        "commands",
+        "definition",
+        "evaluations",
+        "facts",
+        "frames",
+        "handlers",
+        "history",
+        "limits",
+        "nodes",
+        "now_ms",
+        "runs",
+        "snapshot",
+        "timers",
+    )
+
+    def __init__(
+        self,
+        definition: Definition | None,
+        snapshot: JsonObject,
+        now_ms: int,
+        limits: Limits,
+        handlers: Mapping[str, Handler],
+    ) -> None:
+        self.now_ms: int = now_ms
+        self.definition = definition
+        self.handlers = handlers
+        self.nodes = definition.workflow.nodes if definition is not None else {}
+        self.snapshot = snapshot = dict(snapshot)
+        self.frames: dict[str, JsonObject] = dict(snapshot["frames"])
+        self.runs: dict[str, JsonObject] = dict(snapshot["runs"])
+        self.timers: dict[str, JsonObject] = dict(snapshot["timers"])
+        snapshot["frames"], snapshot["runs"] = self.frames, self.runs
+        snapshot["timers"] = self.timers
+        self.limits = limits
+        self.commands: list[Command] = []
+        self.history: list[JsonObject] = []
+        self.evaluations = 0
+        self.facts: dict[int, str] = {}
+        self._fresh: set[str] = set()
+        self._work: deque[tuple[str, Work, tuple[Any, ...]]] = deque()
+
+    # --- work ---------------------------------------------------------------------------------
+
+    def later(self, frame: str, work: Work, *arguments: Any) -> None:
+        """Queue `work(self, frame, *arguments)`; a Fault that it raises is that frame's."""
+        self._work.append((frame, work, arguments))
+
+    def run(self) -> None:
+        """Work until nothing is left to do before the next event."""
+        work, left = self._work, self.limits.max_steps
+        while work:
+            left -= 1
+            if left < 0:
+                self.fault(
+                    runtime_error(
+                        "Too many steps",
+                        f"more than {self.limits.max_steps} steps without waiting for anything: "
+                        "look for a loop that has no call and no wait",
+                        "/",
+                    )
+                )
+                return
+            frame, function, arguments = work.popleft()
+            if frame and frame not in self.frames:
+                continue  # cancelled meanwhile
+            try:
+                function(self, frame, *arguments)
+            except Fault as fault:
+                self.failed(frame, fault)
+
+    # --- frames -------------------------------------------------------------------------------
+
+    def count(self, name: str) -> int:
+        """The next number of a counter that is never reset."""
+        number: int = self.snapshot[name] + 1
+        self.snapshot[name] = number
+        return number
+
+    def open(self, node: Task | Block, parent: str) -> str:
+        """A new frame for a node; its id."""
+        frame = str(self.count("last_frame"))
+        self.frames[frame] = {"node": node.pointer, "parent": parent}
+        self._fresh.add(frame)
+        return frame
+
+    def edit(self, frame: str) -> JsonObject:
+        """The frame, to be changed."""
+        if frame in self._fresh:
+            return self.frames[frame]
+        self._fresh.add(frame)
+        copy = self.frames[frame] = dict(self.frames[frame])
+        return copy
+
+    def node(self, frame: str) -> Task | Block:
+        return self.nodes[self.frames[frame]["node"]]
+
+    def task(self, frame: str) -> Task:
+        node = self.node(frame)
+        assert isinstance(node, Task)
+        return node
+
+    def block(self, frame: str) -> Block:
+        node = self.node(frame)
+        assert isinstance(node, Block)
+        return node
+
+    def handler(self, node: Task | Block) -> Handler:
+        return self.handlers[node.kind]
+
+    def close(self, frame: str) -> str:
+        """Remove a frame with all that is below it; its parent."""
+        parent: str = self.frames[frame]["parent"]
+        pending = [frame]
+        while pending:
+            state = self.frames.pop(pending.pop(), None)
+            if state is None:
+                continue
+            if "run" in state:
+                self.runs.pop(str(state["run"]), None)
+            if "timer" in state:
+                self.cancel_timer(state["timer"])
+            if "child" in state:
+                pending.append(state["child"])
+            pending.extend(state.get("children", ()))
+        return parent
+
+    def failed(self, frame: str, fault: Fault) -> None:
+        """A frame fails: it is closed, and what contains it decides."""
+        if not frame:
+            self.fault(fault.error)
+            return
+        node = self.node(frame)
+        if isinstance(node, Task):
+            self.note("task.faulted", node, error=fault.error)
+        parent = self.close(frame)
+        if not parent:
+            self.fault(fault.error)
+        else:
+            self.later(parent, self.handler(self.node(parent)).child_faulted, fault)
+
+    # --- data ---------------------------------------------------------------------------------
+
+    @property
+    def document(self) -> JsonObject:
+        return {} if self.definition is None else self.definition.document
+
+    def context(self, frame: str) -> Any:
+        owner = self._context_owner(frame)
+        return self.snapshot["context"] if owner is None else self.frames[owner]["context"]
+
+    def set_context(self, frame: str, value: Any) -> None:
+        owner = self._context_owner(frame)
+        if owner is None:
+            self.snapshot["context"] = value
+        else:
+            self.edit(owner)["context"] = value
+
+    def _context_owner(self, frame: str) -> str | None:
+        """The nearest frame around that has a context of its own (a branch), if any."""
+        while frame:
+            state = self.frames[frame]
+            if "context" in state:
+                return frame
+            frame = state["parent"]
+        return None
+
+    def variable(self, frame: str, name: str) -> Any:
+        """A variable that an enclosing task defines; null when none does."""
+        while frame:
+            state = self.frames[frame]
+            if name in state.get("variables", ()):
+                return state["variables"][name]
+            frame = state["parent"]
+        return None
+
+    def evaluate(self, expression: Expression, value: Any, scope: Scope, place: str) -> Any:
+        """The result, or a Fault at `place`. What depended on the machine is recorded, and
+        taken from the record when the event carries it."""
+        self.evaluations = number = self.evaluations + 1
+        names = expression.variables
+        try:
+            if number in self.facts:
+                raise fact_error(self.facts[number], expression.source)
+            variables = {name: scope.resolve(name) for name in names} if names else {}
+            return expression.evaluate(value, variables, self.limits.expressions)
+        except ExpressionError as error:
+            if error.fact is not None:
+                fact = {"evaluation": number, "kind": error.fact}
+                self.history.append({"type": "expression.faulted", "pointer": place, "fact": fact})
+            raise Fault(expression_error(error.detail, place)) from None
+
+    def build(self, template: Template, value: Any, scope: Scope, place: str) -> Any:
+        """A template's value with `value` as `.`."""
+        expression = template.expression
+        if expression is not None:
+            return self.evaluate(expression, value, scope, place)
+        built = template.build(lambda found: self.evaluate(found, value, scope, place))
+        if template.is_composed:
+            try:
+                check_depth(built)
+            except ExpressionError as error:
+                raise Fault(expression_error(error.detail, place)) from None
+        return built
+
+    def take_facts(self, facts: Any) -> None:
+        """Facts of an event that is replayed; what is not one is passed over."""
+        for fact in facts if type(facts) is list else ():
+            if type(fact) is dict and fact.get("kind") in FACTS:
+                number = fact.get("evaluation")
+                if type(number) is int:
+                    self.facts[number] = fact["kind"]
+
+    # --- runs and timers ----------------------------------------------------------------------
+
+    def dispatch(self, run: str) -> None:
+        """Have a task published for the run's current attempt."""
+        state = self.runs[run]
+        self.commands.append(Dispatch(int(run)))
+        self.history.append(
+            {
+                "type": "run.dispatched",
+                "pointer": state["pointer"],
+                "run": int(run),
+                "attempt": state["attempt"],
+                "activity": state["activity"],
+            }
+        )
+
+    def set_timer(self, frame: str, delay_ms: int) -> None:
+        """A timer that comes back to this frame; a frame has one at most."""
+        place = self.frames[frame]["node"]
+        if len(self.timers) >= self.limits.max_timers:
+            detail = f"{self.limits.max_timers} timers are pending already"
+            raise Fault(runtime_error("Too many timers", detail, place))
+        number = self.count("last_timer")
+        due_ms = self.now_ms + delay_ms
+        self.timers[str(number)] = {"due_ms": due_ms, "frame": frame}
+        self.edit(frame)["timer"] = number
+        self.commands.append(SetTimer(number))
+        self.history.append(
+            {"type": "timer.set", "pointer": place, "timer": number, "due_ms": due_ms}
+        )
+
+    def cancel_timer(self, number: int) -> None:
+        if self.timers.pop(str(number), None) is not None:
+            self.commands.append(CancelTimer(number))
+
+    # --- the end ------------------------------------------------------------------------------
+
+    def note(self, type_: str, task: Task, **more: Any) -> None:
+        """A history entry about a task."""
+        self.history.append({"type": type_, "pointer": task.pointer, "name": task.name, **more})
+
+    def finish(self, status: str, **entry: Any) -> None:
+        """Reach a terminal status: everything that is still open is dropped."""
+        self._work.clear()
+        for number in list(self.timers):
+            self.cancel_timer(int(number))
+        for table in (self.frames, self.runs, self.timers):
+            table.clear()
+        self.snapshot.pop("held", None)
+        self.snapshot["status"] = status
+        self.snapshot["ended_ms"] = self.now_ms
+        self.history.append({"type": f"instance.{status}", "status": status, **entry})
+        self.commands.append(Finished())
+
+    def fault(self, error: JsonObject) -> None:
+        """Fault the instance."""
+        self.snapshot["error"] = error
+        self.finish("faulted", error=error)
+
+    def complete(self, output: Any) -> None:
+        """Complete the instance with the output of its last task."""
+        transform = self.definition.workflow.output_as if self.definition is not None else None
+        if transform is not None:
+            try:
+                output = self.build(transform, output, Scope(self, ""), "/output/as")
+            except Fault as fault:
+                self.fault(fault.error)
+                return
+        self.snapshot["output"] = output
+        self.finish("completed")
+
+    def transition(self) -> Transition:
+        """The outcome. A dispatch or a timer that was taken back within the step is left out."""
+        status = self.snapshot["status"]
+        if status not in TERMINAL and status != "suspended":
+            self._settle("running" if self.runs else "waiting", status)
+        set_here = {command.timer for command in self.commands if type(command) is SetTimer}
+        kept = [command for command in self.commands if self._stands(command, set_here)]
+        return Transition(self.snapshot, kept, self.history)
+
+    def _settle(self, status: str, before: str) -> None:
+        self.snapshot["status"] = status
+        if status != before:
+            self.history.append({"type": f"instance.{status}", "status": status})
+
+    def _stands(self, command: Command, set_here: set[int]) -> bool:
+        if type(command) is Dispatch:
+            return str(command.run) in self.runs
+        if type(command) is SetTimer:
+            return str(command.timer) in self.timers
+        if type(command) is CancelTimer:
+            return command.timer not in set_here
+        return True

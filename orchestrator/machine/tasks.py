@@ -1,0 +1,79 @@
+"""What every task goes through: raw input → if → input.from → its kind → output.as → export.as."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from orchestrator.definition.nodes import Task
+from orchestrator.machine.scope import Scope
+from orchestrator.machine.step import Step
+
+
+def enter(step: Step, frame: str, raw: Any) -> None:
+    """Begin the task of a new frame, or skip it."""
+    task = step.task(frame)
+    if task.condition is not None:
+        scope = Scope(step, frame, task, raw=raw)
+        met = step.evaluate(task.condition, raw, scope, task.pointer)
+        if met is None or met is False:
+            step.note("task.skipped", task)
+            _leave(step, frame, raw, "continue")
+            return
+    step.note("task.started", task)
+    input = raw
+    if task.input_from is not None:
+        scope = Scope(step, frame, task, raw=raw)
+        input = step.build(task.input_from, raw, scope, task.pointer)
+    if task.keeps_raw:
+        state = step.edit(frame)
+        state["raw"] = raw
+        state["started_ms"] = step.now_ms
+    if task.keeps_input:
+        step.edit(frame)["input"] = input
+    step.handler(task).enter(step, frame, input)
+
+
+def scope_inside(step: Step, frame: str, input: Any, **more: Any) -> Scope:
+    """What the expressions of a task's body see once it is entered."""
+    state = step.frames[frame]
+    return Scope(
+        step,
+        frame,
+        step.task(frame),
+        raw=state.get("raw"),
+        input=input,
+        started_ms=state.get("started_ms"),
+        **more,
+    )
+
+
+def build_inside(step: Step, frame: str, template: Any, input: Any) -> Any:
+    """A template of the body, while entering; the raw input is only kept when needed later."""
+    task = step.task(frame)
+    return step.build(template, input, scope_inside(step, frame, input), task.pointer)
+
+
+def complete(step: Step, frame: str, output: Any, then: str | None = None) -> None:
+    """End a task with its raw output. `then` overrides the task's own directive."""
+    task = step.task(frame)
+    if task.output_as is not None or task.export_as is not None:
+        output = _transform(step, frame, task, output)
+    step.note("task.completed", task)
+    _leave(step, frame, output, task.then if then is None else then)
+
+
+def _transform(step: Step, frame: str, task: Task, output: Any) -> Any:
+    scope = scope_inside(step, frame, step.frames[frame].get("input"), output=output)
+    if task.output_as is not None:
+        output = step.build(task.output_as, output, scope, task.pointer)
+    if task.export_as is not None:
+        # $output is the transformed output, $task.output stays the raw one.
+        scope.transformed = output
+        exported = step.build(task.export_as, output, scope, task.pointer)
+        step.set_context(frame, exported)
+    return output
+
+
+def _leave(step: Step, frame: str, output: Any, then: str) -> None:
+    parent = step.close(frame)
+    step.later(parent, step.handler(step.node(parent)).child_completed, output, then)

@@ -13,11 +13,13 @@ from loguru import logger
 from supervisor import status
 from supervisor.configuration import Configuration, Read
 from supervisor.control import ControlServer
+from supervisor.guard import Guard
 from supervisor.launch import Launcher
 from supervisor.loop import Loop, SignalPipe
 from supervisor.notify import Notifier
-from supervisor.process import READY, STARTING
+from supervisor.process import READY, STARTING, describe
 from supervisor.reload import Validation, apply, condemn_broken, forgive_failed
+from supervisor.spawn import Spawned
 from supervisor.spec import ORCHESTRATOR, WORKER
 from supervisor.stop import Stopping, sweep_leftovers
 from supervisor.tree import EXIT_ENGINE, Fatal, Timing, Tree
@@ -56,7 +58,9 @@ class Daemon:
         self._signals = SignalPipe(SIGNALS)
         self.loop.watch(self._signals.fd, lambda: None)
         grace_s = self.settings.supervisor.grace
-        self.tree = Tree(launcher.launch, self.loop, timing, grace_s, random.random)
+        self._guard = Guard()
+        self.tree = Tree(launcher.launch, self._protect, self.loop, timing, grace_s, random.random)
+        self.tree.helpers[self._guard.pid] = self._guard_died
         commands = {"status": lambda request: self.status()}
         self._control = ControlServer(self.settings.supervisor.state_dir, self.loop, commands)
         self._watch = self._new_watch()
@@ -70,6 +74,15 @@ class Daemon:
         self._redeploy = False
         self._up = False
 
+    def _protect(self, spawned: Spawned) -> None:
+        self._guard.protect(spawned)
+
+    def _guard_died(self, status: int) -> None:
+        logger.bind(status=describe(status)).warning("guard.died")
+        self._guard.close()
+        self._guard = Guard(process.spawned for process in self.tree.processes.values())
+        self.tree.helpers[self._guard.pid] = self._guard_died
+
     def run(self) -> int:
         """Until a signal or the engine's failure ends it; the exit status."""
         now = self._started
@@ -79,7 +92,8 @@ class Daemon:
         while not self._step(now):
             self.loop.wait(self._until_next(now))
             now = time.monotonic()
-        left = sweep_leftovers()
+        self._guard.close()
+        left = sweep_leftovers(except_for=self._guard.pid)
         logger.bind(leftovers=left).info("supervisor.stopped")
         return self.tree.fatal.status if self.tree.fatal else 0
 

@@ -47,6 +47,7 @@ class Policy:
     max_delay_s: float = 30.0
     broker_max_delay_s: float = 5.0  # while the broker is away, look again soon
     stable_s: float = 60.0  # so long ready is as good as progress
+    boots: int = 8  # an engine process that fails so often in a row before it is ready is given up
     intensity: int = 10  # more failures than this within the window open the breaker
     window_s: float = 60.0
     open_s: float = 15.0  # how long the breaker stays open at first; doubles each time
@@ -142,9 +143,12 @@ def is_proof(ready_for_s: float, done: int, policy: Policy) -> bool:
     return done > 0 or ready_for_s >= policy.proof_s
 
 
-def exceeds_budget(failures: int, breaker: Breaker, now: float, policy: Policy) -> bool:
+def exceeds_budget(failures: int, exit_: Exit, breaker: Breaker, policy: Policy) -> bool:
     """Whether an engine process has failed so often that the supervisor has to end.
 
-    Either too many within the window, or 8 in a row without progress.
+    Too many times within the window, or `policy.boots` times in a row when it does not even get
+    ready. `breaker` is the one after `exit_`.
     """
-    return breaker.state(now) == "open" or failures >= min(8, policy.intensity)
+    if len(breaker.failures) > policy.intensity:
+        return True
+    return not exit_.was_ready and failures >= policy.boots

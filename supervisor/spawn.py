@@ -74,7 +74,14 @@ def spawn_program(argv: Sequence[str]) -> Spawned:
     return Spawned(pid, pidfd, None)
 
 
-def _fork(run: Callable[[], int], keep: int | None) -> tuple[int, int]:
+def spawn_guard(run: Callable[[], int], keep: int) -> int:
+    """Fork the one child that is to outlive us; its pid. It keeps the descriptor `keep`."""
+    pid, pidfd = _fork(run, keep, dies_with_us=False)
+    os.close(pidfd)
+    return pid
+
+
+def _fork(run: Callable[[], int], keep: int | None, dies_with_us: bool = True) -> tuple[int, int]:
     assert_single_threaded()
     supervisor_pid = os.getpid()
     sys.stdout.flush()
@@ -84,13 +91,13 @@ def _fork(run: Callable[[], int], keep: int | None) -> tuple[int, int]:
     try:
         pid = os.fork()
         if pid == 0:
-            _be_child(run, supervisor_pid, keep)
+            _be_child(run, supervisor_pid if dies_with_us else None, keep)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return pid, os.pidfd_open(pid)
 
 
-def _be_child(run: Callable[[], int], supervisor_pid: int, keep: int | None) -> NoReturn:
+def _be_child(run: Callable[[], int], supervisor_pid: int | None, keep: int | None) -> NoReturn:
     status = _EXIT_UNCAUGHT
     try:
         _clean_up(supervisor_pid, keep)
@@ -104,16 +111,17 @@ def _be_child(run: Callable[[], int], supervisor_pid: int, keep: int | None) -> 
         _leave(status)
 
 
-def _clean_up(supervisor_pid: int, keep: int | None) -> None:
+def _clean_up(supervisor_pid: int | None, keep: int | None) -> None:
     signal.set_wakeup_fd(-1)
     for number in _HANDLED:
         if signal.getsignal(number) not in (signal.SIG_DFL, None):
             signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # writing to a closed pipe is an error, not death
     os.setpgid(0, 0)
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != supervisor_pid:  # it died before the kernel knew that we want to be told
-        os._exit(0)
+    if supervisor_pid is not None:
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != supervisor_pid:  # it died before we could ask to be told
+            os._exit(0)
     _close_descriptors(keep)
     _stdin_from_null()
     # Last: from here on a signal ends us, or reaches the handlers that the entry point installs.

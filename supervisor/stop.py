@@ -35,18 +35,21 @@ class Stopping:
         return True
 
 
-def sweep_leftovers() -> int:
+def sweep_leftovers(except_for: int) -> int:
     """Kill and reap what children left behind and we adopted; how many there were.
+
+    The process `except_for` is about to leave by itself, and is only reaped.
 
     Only our own children are listed, and none is reaped in between: no pid can be a stranger's.
     """
     count = 0
     while children := _children():
-        for pid in children:
+        left = [pid for pid in children if pid != except_for]
+        for pid in left:
             os.kill(pid, signal.SIGKILL)
         for pid in children:
             os.waitpid(pid, 0)
-        count += len(children)
+        count += len(left)
     return count
 
 

@@ -31,7 +31,12 @@ from wf.child import EXIT_BROKER, EXIT_CONFIG
 
 EXIT_ENGINE = 71  # the broker or the orchestrator failed past its budget
 
+Protect = Callable[[Spawned], None]
 Launch = Callable[[ChildSpec, int], Spawned]
+
+
+# Without the engine nothing works, so it is brought back sooner, and given up sooner.
+ENGINE = Policy(max_delay_s=5.0, stable_s=1.0, intensity=20)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +47,7 @@ class Timing:
     engine_grace_s: float = 10.0  # for the orchestrator and the broker to leave
     watch_interval_s: float = 1.0
     worker: Policy = field(default_factory=Policy)
-    engine: Policy = field(default_factory=lambda: Policy(max_delay_s=5.0, intensity=20))
+    engine: Policy = field(default_factory=lambda: ENGINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +64,14 @@ class Tree:
     def __init__(
         self,
         launch: Launch,
+        protect: Protect,
         loop: Loop,
         timing: Timing,
         worker_grace_s: float,
         draw: Callable[[], float],
     ) -> None:
         self._launch = launch
+        self._protect = protect
         self._loop = loop
         self._timing = timing
         self._draw = draw
@@ -136,7 +143,8 @@ class Tree:
             due = [p for p in places if p.process is None and p.next_start <= now]
             for place in due[:allowed]:
                 place.process = self._start(place, now)
-                place.process.half_open = allowed is not None
+                if place.process is not None:
+                    place.process.half_open = allowed is not None
 
     def _current_stage(self) -> int:
         """The last stage that may start. Opened once, a stage stays open: later crashes of an
@@ -150,14 +158,20 @@ class Tree:
             self._open_stages.add(stage)
         return len(STAGES)
 
-    def _start(self, place: Place, now: float) -> Process:
+    def _start(self, place: Place, now: float) -> Process | None:
         generation = place.generation
         place.generation += 1
-        spawned = self._launch(place.spec, generation)
+        try:
+            spawned = self._launch(place.spec, generation)
+        except OSError as error:  # no process, memory or descriptor to be had at this moment
+            place.next_start = now + 1.0
+            logger.bind(child=place.spec.name, error=str(error)).error("process.start.failed")
+            return None
         process = Process(
             place.spec, generation, spawned, now, boot_deadline=now + self._timing.boot_timeout_s
         )
         self.processes[spawned.pid] = process
+        self._protect(spawned)
         # Readable at its end. Reaping finds it; all that is needed here is to wake up.
         self._loop.watch(spawned.pidfd, lambda: None)
         if spawned.report_fd is not None:
@@ -279,9 +293,9 @@ class Tree:
         elif first_boot and exit_.cause is Cause.CONFIG:
             self.fatal = Fatal(EXIT_CONFIG, f"{what}: {error}")
         elif exit_.cause is not Cause.BROKER and exceeds_budget(
-            place.failures, pool.breaker, now, self._timing.engine
+            place.failures, exit_, pool.breaker, self._timing.engine
         ):
-            self.fatal = Fatal(EXIT_ENGINE, f"{what} {place.failures} times without progress")
+            self.fatal = Fatal(EXIT_ENGINE, f"{what}; {len(pool.breaker.failures)} times of late")
 
     # Time
 
@@ -336,8 +350,9 @@ class Tree:
             if process is None:
                 continue
             if process.state == READY and not place.spec.is_engine:
-                _log(process).info("process.replacing")
-                place.successor = self._start(place, now)
+                if place.next_start <= now:
+                    _log(process).info("process.replacing")
+                    place.successor = self._start(place, now)
                 return
             # Nothing to keep, or no second one may run beside it: end the old one first.
             process.terminate(now + self.grace_s(place.spec), Cause.OPERATOR)

@@ -87,9 +87,12 @@ class Pull(Protocol):
     Reconnects, a deleted consumer and lost pull requests are handled inside: it goes on.
     """
 
-    async def next(self, limit: int) -> list[Delivery]:
+    async def next(self, limit: int, *, shrink: bool = False) -> list[Delivery]:
         """Wait until there is at least one message, then give what is there, at most `limit`.
 
+        `shrink`: the window gets smaller by what was taken (down to 0), so that nothing is asked
+        for in its place, after a reconnect neither, until `resize` says how much more is wanted.
+        Workers need this: a task that waits behind a long one could run elsewhere.
         Messages that were buffered before a reconnect are dropped (they are redelivered).
         Returns [] once stopped.
         """

@@ -1,0 +1,71 @@
+"""One activity in this worker: what it holds, what runs, and how much more it may take."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, field
+
+from wf.activity import ActivityDefinition
+from wf.jetstream.port import Delivery
+from wf.worker.held import Held
+from wf.worker.policy import Policy
+from wf.worker.prefetch import Prefetch
+from wf.worker.result import Results
+
+UNSTORED_LIMIT = 2000  # results that wait for the broker before the lane stops taking tasks
+
+
+@dataclass(slots=True, eq=False)
+class Lane:
+    """State only; puller, runner, publisher and leases work on it, all on one event loop."""
+
+    definition: ActivityDefinition
+    policy: Policy
+    results: Results
+    prefetch: Prefetch
+    held: dict[int, Held] = field(default_factory=dict)  # by stream sequence; all of them
+    waiting: deque[Held] = field(default_factory=deque)  # not started
+    running: dict[Held, None] = field(default_factory=dict)  # in order of their start
+    stuck: dict[Held, float] = field(default_factory=dict)  # reported, but not ended; since when
+    unreadable: dict[int, Delivery] = field(default_factory=dict)  # on their way to DEAD_LETTERS
+    draining: bool = False
+    _room: asyncio.Future[None] | None = None  # the puller, when it waits for room
+
+    @property
+    def name(self) -> str:
+        return self.definition.name
+
+    def room(self) -> int:
+        """How many more tasks to take now."""
+        if len(self.held) >= UNSTORED_LIMIT + len(self.waiting) + len(self.running):
+            return 0
+        places = self.policy.concurrency - len(self.stuck)
+        return places + self.prefetch.target - len(self.waiting) - len(self.running)
+
+    def freed(self) -> None:
+        """Something ended: let the puller go on if it waits and it is worth a pull."""
+        if self._room is not None and not self._room.done() and self.room() >= self._worthwhile():
+            self._room.set_result(None)
+
+    def close(self) -> None:
+        """Take no more tasks, start no more."""
+        self.draining = True
+        if self._room is not None and not self._room.done():
+            self._room.set_result(None)
+
+    async def wait_for_room(self) -> int:
+        """Wait until it is worth taking tasks; how many. 0 when draining."""
+        while not self.draining:
+            room = self.room()
+            if room >= self._worthwhile():
+                return room
+            self._room = asyncio.get_running_loop().create_future()
+            try:
+                await self._room
+            finally:
+                self._room = None
+        return 0
+
+    def _worthwhile(self) -> int:
+        return max(1, self.prefetch.target // 2)

@@ -1,0 +1,196 @@
+"""The worker process: pull tasks, run activities, store results, acknowledge.
+
+`run` imports the user's modules, connects, and lets a `Worker` work until something asks it to
+stop. `Worker.run` is the main loop: announce, be ready, let the parts work side by side, drain.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+import traceback
+from collections.abc import Coroutine, Sequence
+from typing import Any
+
+import uvloop
+from loguru import logger
+
+from wf import log
+from wf.activity import ActivityDefinition
+from wf.child import EXIT_BROKER, EXIT_CONFIG, Child
+from wf.errors import BrokerError, ConfigError
+from wf.jetstream import client
+from wf.jetstream.connection import connection
+from wf.jetstream.port import Port
+from wf.worker.catalog import announce
+from wf.worker.drain import Station, drain
+from wf.worker.held import Held
+from wf.worker.lane import Lane
+from wf.worker.leases import Leases
+from wf.worker.modules import load_definitions
+from wf.worker.policy import catalog_entry, effective
+from wf.worker.prefetch import Prefetch
+from wf.worker.publisher import Publisher
+from wf.worker.puller import Puller
+from wf.worker.result import HEADROOM, Results
+from wf.worker.runner import Runner
+from wf.worker.stopping import Stopping
+from wf.worker.watch import Watch, task_limit
+
+EXIT_BUG = 70  # EX_SOFTWARE: a part of the worker itself failed
+
+
+def run(child: Child) -> int:
+    """Serve the child's activities until asked to stop; the exit status."""
+    log.configure_child(child)
+    try:
+        definitions = load_definitions(child.modules, child.activities)
+    except ConfigError as error:
+        return _import_failed(child, str(error))
+    except BaseException:  # noqa: BLE001 - user code; SystemExit at import is a failure too
+        return _import_failed(child, traceback.format_exc())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_work(child, definitions))
+
+
+def _import_failed(child: Child, text: str) -> int:
+    logger.bind(pool=child.pool, error=text).error("worker.import_failed")
+    child.failed("import", text)
+    return EXIT_CONFIG
+
+
+async def _work(child: Child, definitions: Sequence[ActivityDefinition]) -> int:
+    stopping = Stopping()
+    stopping.on_signals(asyncio.get_running_loop())
+    try:
+        port = await client.connect(
+            connection(child.settings, "worker"), role="worker", name=child.name
+        )
+    except BrokerError as error:
+        logger.bind(error=str(error)).error("worker.cannot_connect")
+        child.failed("broker", str(error))
+        return EXIT_BROKER
+    try:
+        return await Worker(child, definitions, port, stopping).run()
+    finally:
+        await port.close()
+
+
+class Worker:
+    """One worker: a puller and a runner per activity; a publisher, leases and a watch for all."""
+
+    def __init__(
+        self,
+        child: Child,
+        definitions: Sequence[ActivityDefinition],
+        port: Port,
+        stopping: Stopping,
+    ) -> None:
+        self._child = child
+        self._port = port
+        self._stopping = stopping
+        self._parts: set[asyncio.Task[None]] = set()
+        self._publisher = Publisher(port, self._stored, self._fault)
+        self._stations = [self._station(definition) for definition in definitions]
+        self._lanes = [station.lane for station in self._stations]
+        self._leases = Leases(self._lanes, port)
+        self._watch = self._make_watch()
+        asyncio.get_running_loop().set_exception_handler(self._callback_failed)
+
+    async def run(self) -> int:
+        """The main loop; returns the exit status."""
+        self._start(self._watch.run())
+        if await self._announced():
+            self._start(self._publisher.run())
+            self._start(self._leases.run())
+            for station in self._stations:
+                self._start(station.puller.run())
+            self._child.ready()
+            logger.bind(activities=[lane.name for lane in self._lanes]).info("worker.ready")
+            await self._stopping.wait()
+            await drain(
+                self._stations,
+                self._publisher,
+                self._leases,
+                self._port,
+                grace_s=self._child.grace(),
+            )
+        for part in list(self._parts):
+            part.cancel()
+        self._watch.tell_progress()
+        return self._stopping.status
+
+    async def _announced(self) -> bool:
+        """Announce all activities and wait for their consumers; False: a stop came first."""
+        loop = asyncio.get_running_loop()
+        announcing = loop.create_task(self._announce_all())
+        stop = loop.create_task(self._stopping.wait())
+        await asyncio.wait({announcing, stop}, return_when=asyncio.FIRST_COMPLETED)
+        stop.cancel()
+        if not announcing.done():
+            announcing.cancel()
+            return False
+        await announcing
+        return not self._stopping.requested
+
+    async def _announce_all(self) -> None:
+        await asyncio.gather(*(self._announce(lane) for lane in self._lanes))
+
+    async def _announce(self, lane: Lane) -> None:
+        owner = f"{socket.gethostname()}/{self._pool_of(lane.definition)}"
+        await announce(self._port, lane.name, catalog_entry(lane.definition, lane.policy, owner))
+
+    def _pool_of(self, definition: ActivityDefinition) -> str:
+        """A worker without a pool of its own (`wf worker`) uses each activity's."""
+        return self._child.pool or definition.name
+
+    def _station(self, definition: ActivityDefinition) -> Station:
+        policy = effective(self._child.settings, self._pool_of(definition), definition.options)
+        results = Results(
+            activity=definition.name,
+            retry=policy.retry,
+            limit=self._port.max_payload - HEADROOM,
+            module=definition.path,
+            worker=f"{socket.gethostname()}/{self._child.name}",
+        )
+        lane = Lane(definition, policy, results, Prefetch(policy.concurrency, policy.prefetch))
+        runner = Runner(lane, self._publisher.report, self._fault)
+        puller = Puller(lane, runner, self._port, self._publisher.report)
+        return Station(lane, runner, puller)
+
+    def _make_watch(self) -> Watch:
+        pool = self._child.settings.pool(self._child.pool or self._lanes[0].name)
+        return Watch(
+            self._child,
+            self._lanes,
+            self._stopping,
+            limit=task_limit(pool.max_tasks, random.random()),
+            max_memory=pool.max_memory,
+        )
+
+    def _stored(self, lane: Lane, held: Held) -> None:
+        """A task's result is safe, and the task is acknowledged."""
+        lane.held.pop(held.delivery.sequence, None)
+        lane.freed()
+        self._watch.stored()
+
+    def _start(self, part: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(part)
+        self._parts.add(task)
+        task.add_done_callback(self._part_ended)
+
+    def _part_ended(self, task: asyncio.Task[None]) -> None:
+        self._parts.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fault(error)
+
+    def _fault(self, error: BaseException) -> None:
+        """A part of the worker itself failed: go, so that a fresh one takes over."""
+        logger.opt(exception=error).error("worker.part_failed")
+        self._stopping.request(EXIT_BUG, f"a part of the worker failed: {error!r}")
+
+    def _callback_failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """What nobody awaited: an activity's forgotten task, or a bug in here."""
+        error = context.get("exception")
+        logger.opt(exception=error).bind(about=context.get("message")).error("worker.unhandled")

@@ -1,0 +1,111 @@
+"""Taking tasks from an activity's consumer, as many as there is room for."""
+
+from __future__ import annotations
+
+import asyncio
+
+from loguru import logger
+
+from wf.errors import BrokerError, MessageError
+from wf.jetstream import topology
+from wf.jetstream.port import Accepted, Delivery, Port, Pull
+from wf.storing import store_one
+from wf.worker.held import Held, parse
+from wf.worker.lane import Lane
+from wf.worker.result import dead_message
+from wf.worker.runner import Report, Runner
+
+RETRY_S = 1.0
+
+
+class Puller:
+    """Pulls for one lane: readable tasks go to the runner, the rest is reported or set aside."""
+
+    def __init__(self, lane: Lane, runner: Runner, port: Port, report: Report) -> None:
+        self._lane = lane
+        self._runner = runner
+        self._port = port
+        self._report = report
+        self._pull: Pull | None = None
+        self._dead: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Pull until stopped."""
+        lane = self._lane
+        room = await lane.wait_for_room()
+        if not room:
+            return
+        self._pull = pull = await self._port.pull(
+            topology.ACTIVITY_TASKS, topology.consumer_name(lane.name), window=room
+        )
+        while room:
+            pull.resize(room)
+            deliveries = await pull.next(room, shrink=True)
+            if not deliveries:
+                return  # stopped
+            self.take(deliveries)
+            room = await lane.wait_for_room()
+
+    async def stop(self) -> list[Delivery]:
+        """Ask for no more; what was delivered and not taken."""
+        return await self._pull.stop() if self._pull is not None else []
+
+    def take(self, deliveries: list[Delivery]) -> None:
+        """Hold the tasks, and start what has a place."""
+        for delivery in deliveries:
+            self._take_one(delivery)
+        self._runner.offer()
+
+    def _take_one(self, delivery: Delivery) -> None:
+        lane = self._lane
+        known = lane.held.get(delivery.sequence)
+        if known is not None:  # delivered again while it is still in hand: the lease is new
+            known.delivery = delivery
+            known.lease_lost = False
+            return
+        try:
+            held = parse(delivery)
+        except MessageError as error:
+            self._set_aside(delivery, str(error))
+            return
+        lane.held[delivery.sequence] = held
+        if delivery.delivered >= lane.policy.max_deliver:
+            self._undeliverable(held)
+        else:
+            lane.waiting.append(held)
+
+    def _undeliverable(self, held: Held) -> None:
+        held.settled = True
+        logger.bind(
+            instance=held.instance,
+            run=held.run,
+            attempt=held.attempt,
+            activity=self._lane.name,
+            deliveries=held.delivery.delivered,
+        ).error("task.undeliverable")
+        self._report(self._lane, held, self._lane.results.undeliverable(held))
+
+    def _set_aside(self, delivery: Delivery, reason: str) -> None:
+        self._lane.unreadable[delivery.sequence] = delivery
+        task = asyncio.get_running_loop().create_task(self._dead_letter(delivery, reason))
+        self._dead.add(task)
+        task.add_done_callback(self._dead.discard)
+
+    async def _dead_letter(self, delivery: Delivery, reason: str) -> None:
+        """Store what cannot be read, with its evidence; only then end its deliveries."""
+        lane = self._lane
+        log = logger.bind(activity=lane.name, sequence=delivery.sequence, reason=reason)
+        letter = dead_message(delivery, lane.name, reason, lane.results.limit)
+        while True:
+            try:
+                outcome = await store_one(self._port, topology.DEAD_LETTERS, letter)
+            except BrokerError as error:
+                log.bind(error=str(error)).warning("message.not_dead_lettered")
+            else:
+                if isinstance(outcome, Accepted):
+                    break
+                log.bind(error=outcome.description).warning("message.not_dead_lettered")
+            await asyncio.sleep(RETRY_S)
+        self._port.terminate(delivery)
+        lane.unreadable.pop(delivery.sequence, None)
+        log.error("message.dead_lettered")

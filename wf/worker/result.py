@@ -1,0 +1,190 @@
+"""The result messages of tasks. Pure: what happened goes in, the message to store comes out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic_core import to_jsonable_python
+
+from wf import messages, problem, subjects
+from wf.errors import MessageError, NonRetryable
+from wf.jetstream.port import Delivery, Outgoing
+from wf.messages import JsonObject
+from wf.signature import InvalidOutput
+from wf.worker.held import Held
+
+HEADROOM = 4096  # bytes of max_payload kept for subject and headers
+_TEXT_LIMIT = 500  # characters of an error's type and title, which the activity chooses
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """Builds the results of one activity."""
+
+    activity: str
+    retry: JsonObject  # the policy that failures carry
+    limit: int  # bytes of one message body
+    module: str  # path whose frames a traceback begins with
+    worker: str  # name of this worker, for evidence
+
+    def completed(self, held: Held, output: Any) -> Outgoing:
+        """The activity returned `output` (JSON data, or what can be turned into it)."""
+        body = messages.completed_body(run=held.run, attempt=held.attempt, output=output)
+        try:
+            data = _encode(body)
+        except MessageError as error:
+            return self.raised(held, InvalidOutput(f"return value is {error}"))
+        if len(data) > self.limit:
+            return self._oversize(held, len(data))
+        return self._outgoing(held, data, messages.COMPLETED)
+
+    def raised(self, held: Held, error: BaseException) -> Outgoing:
+        """The activity (or the check of its input or output) raised."""
+        return self._failed(
+            held,
+            messages.FAILED,
+            problem.of_exception(error, inside=self.module),
+            retryable=not isinstance(error, NonRetryable),
+        )
+
+    def timed_out(self, held: Held, timeout_s: float, where: str = "") -> Outgoing:
+        """The activity was not done in time; `where`: what it was doing, as a stack."""
+        error = problem.problem(
+            type=problem.TIMEOUT,
+            status=408,
+            title="Activity timed out",
+            detail=f"{self.activity} was not done after {timeout_s:g} s",
+        )
+        if where:
+            error["traceback"] = where
+        evidence = self._evidence(held)
+        if held.details is not None:
+            evidence["heartbeat"] = held.details
+        return self._failed(held, messages.TIMED_OUT, error, evidence=evidence)
+
+    def undeliverable(self, held: Held) -> Outgoing:
+        """The last delivery that max_deliver allows: reported, not run."""
+        error = problem.problem(
+            type=problem.COMMUNICATION,
+            status=500,
+            title="Task undeliverable",
+            detail=(
+                f"the task was delivered {held.delivery.delivered} times and no worker brought it"
+                " to an end: see what happened to the workers that held it, or raise max_deliver"
+            ),
+        )
+        return self._failed(
+            held, messages.UNDELIVERABLE, error, retryable=False, evidence=self._evidence(held)
+        )
+
+    def refused(self, held: Held, reason: str) -> Outgoing:
+        """The stream refuses the result itself, whatever is done: the run fails with that."""
+        error = problem.problem(
+            type=problem.RUNTIME, status=500, title="Result refused", detail=reason
+        )
+        return self._failed(held, messages.FAILED, error, retryable=False)
+
+    def _oversize(self, held: Held, size: int) -> Outgoing:
+        error = problem.problem(
+            type=problem.RUNTIME,
+            status=413,
+            title="Output too large",
+            detail=(
+                f"the output of {self.activity} takes {size:,} bytes, and the broker allows"
+                f" {self.limit:,}: store it elsewhere and return a reference"
+            ),
+        )
+        return self._failed(held, messages.FAILED, error, retryable=False)
+
+    def _failed(
+        self,
+        held: Held,
+        outcome: str,
+        error: JsonObject,
+        *,
+        retryable: bool = True,
+        evidence: JsonObject | None = None,
+    ) -> Outgoing:
+        for key in ("type", "title"):
+            error[key] = str(error[key])[:_TEXT_LIMIT]
+        body = messages.failed_body(
+            run=held.run,
+            attempt=held.attempt,
+            outcome=outcome,
+            error=error,
+            retryable=retryable,
+            retry=self.retry,
+            evidence=evidence,
+        )
+        try:
+            data = _encode(body)
+        except MessageError:  # heartbeat details or a status that are not JSON
+            body.pop("evidence", None)
+            error["status"] = 500
+            data = _encode(body)
+        return self._outgoing(held, data, outcome)
+
+    def _evidence(self, held: Held) -> JsonObject:
+        delivery = held.delivery
+        return {
+            "deliveries": delivery.delivered,
+            "stream": delivery.stream,
+            "sequence": delivery.sequence,
+            "subject": delivery.subject,
+            "worker": self.worker,
+        }
+
+    def _outgoing(self, held: Held, data: bytes, outcome: str) -> Outgoing:
+        traceparent = held.traceparent
+        return Outgoing(
+            subject=subjects.completed(held.instance, self.activity),
+            data=data,
+            message_id=messages.result_message_id(held.instance, held.run, held.attempt, outcome),
+            headers={"traceparent": traceparent} if traceparent else None,
+        )
+
+
+def dead_message(delivery: Delivery, activity: str, reason: str, limit: int) -> Outgoing:
+    """A task message that cannot be read, for DEAD_LETTERS, with all that is known of it.
+
+    A payload that would not fit into `limit` bytes again is cut; its size says so.
+    """
+    payload = delivery.data.decode("utf-8", "backslashreplace")
+    body = {
+        "v": messages.VERSION,
+        "kind": "message",
+        "name": activity,
+        "reason": reason,
+        "evidence": {
+            "stream": delivery.stream,
+            "sequence": delivery.sequence,
+            "subject": delivery.subject,
+            "deliveries": delivery.delivered,
+            "timestamp_ms": delivery.timestamp_ms,
+            "headers": dict(delivery.headers or {}),
+            "payload_bytes": len(delivery.data),
+        },
+        "payload": payload,
+    }
+    data = messages.encode(body)
+    if len(data) > limit:
+        body["payload"] = payload[: limit // 8]
+        data = messages.encode(body)
+    return Outgoing(
+        subject=subjects.dead_letter("message", activity),
+        data=data,
+        message_id=f"dead:{delivery.stream}:{delivery.sequence}",
+    )
+
+
+def _encode(body: JsonObject) -> bytes:
+    """JSON; models, sets, decimals and the like inside are turned into JSON data first."""
+    try:
+        return messages.encode(body)
+    except MessageError:
+        pass  # the slower way knows more types
+    try:
+        return messages.encode(to_jsonable_python(body, by_alias=True))
+    except ValueError as error:  # PydanticSerializationError is one; so is a cycle
+        raise MessageError(f"not JSON: {error}") from error

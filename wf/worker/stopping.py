@@ -1,0 +1,36 @@
+"""When this worker stops, and with which exit status."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+
+from loguru import logger
+
+from wf.child import EXIT_OK
+
+
+class Stopping:
+    """Set once, by a signal, the watch or a fault; the first reason counts."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+        self.status = EXIT_OK
+
+    def on_signals(self, loop: asyncio.AbstractEventLoop) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.request, EXIT_OK, signal.Signals(number).name)
+
+    def request(self, status: int, reason: str) -> None:
+        if self._event.is_set():
+            return
+        self.status = status
+        self._event.set()
+        logger.bind(reason=reason, status=status).info("worker.stopping")
+
+    @property
+    def requested(self) -> bool:
+        return self._event.is_set()
+
+    async def wait(self) -> None:
+        await self._event.wait()

@@ -41,8 +41,8 @@ def run(child: Child) -> int:
     signal.pthread_sigmask(signal.SIG_BLOCK, _AWAITED)
     if what == "never-ready":
         return _serve(child, what)
-    child.ready()
     note(child, "ready")
+    child.ready()
     if what == "ready-crash":
         os.kill(os.getpid(), signal.SIGSEGV)
     if what == "recycle":

@@ -1,0 +1,123 @@
+"""`wf-supervisor`: --check, init, status, and what it says when it cannot start."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pool_directory import PoolDirectory, until
+
+ROOT = Path(__file__).parents[2]
+
+
+def command(*arguments: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, "-m", "supervisor.main", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+        cwd=cwd,
+        env=environment,
+    )
+
+
+def test_check_says_what_would_be_started_and_starts_nothing(pool: PoolDirectory) -> None:
+    pool.module("mail")
+    pool.configure({"mail": 3})
+    checked = command("--config", pool.config, "--check")
+    assert checked.returncode == 0
+    assert "mail × 3" in checked.stdout
+    assert not pool.state_dir.exists()
+
+
+def test_check_prints_every_problem(pool: PoolDirectory) -> None:
+    pool.module("mail")
+    pool.configure({"mail": 1}, extra='timeout = "soon"\nproceses = 3\n[nats2]\n')
+    checked = command("--config", pool.config, "--check")
+    assert checked.returncode == 1
+    for word in ("timeout", "proceses", "nats2"):
+        assert word in checked.stderr
+    assert "Traceback" not in checked.stderr
+
+
+def test_check_lists_what_was_found_for_a_table_without_a_module(pool: PoolDirectory) -> None:
+    pool.module("mail")
+    pool.configure({"nail": 1})
+    checked = command("--config", pool.config, "--check")
+    assert checked.returncode == 1
+    assert "nail" in checked.stderr
+    assert str(pool.root / "activities" / "mail.py") in checked.stderr
+
+
+def test_a_bad_configuration_starts_nothing(pool: PoolDirectory) -> None:
+    pool.configure({"mail": 1}, extra="colour = 3\n")
+    refused = command("--config", pool.config)
+    assert refused.returncode == 78
+    assert "colour" in refused.stderr
+
+
+def test_a_state_directory_that_cannot_be_written_is_named(pool: PoolDirectory) -> None:
+    pool.module("mail")
+    pool.configure({"mail": 1})
+    pool.state_dir.write_text("a file where the directory should be")
+    refused = command("--config", pool.config)
+    assert refused.returncode == 78
+    assert str(pool.state_dir) in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_status_without_a_supervisor_says_so(pool: PoolDirectory) -> None:
+    pool.configure({})
+    asked = command("--config", pool.config, "status")
+    assert asked.returncode == 3
+    assert "no wf-supervisor runs" in asked.stderr
+
+
+def test_status_shows_processes_pools_and_broken_modules(pool: PoolDirectory) -> None:
+    pool.module("mail")
+    pool.module("pdf", "import nonesuch\nfrom wf import activity\n@activity\ndef pdf(): ...\n")
+    pool.configure({"mail": 2, "pdf": 1})
+    pool.start()
+    until(lambda: len(pool.pids("mail")) == 2, "both workers are ready")
+    shown = command("status", "--config", pool.config)
+    assert shown.returncode == 0
+    for text in ("worker mail #1", "2/2", "failed", "ModuleNotFoundError", "nats://127.0.0.1:1"):
+        assert text in shown.stdout
+    document = json.loads(command("--config", pool.config, "status", "--json").stdout)
+    assert {p["pid"] for p in document["processes"] if p["pool"] == "mail"} == pool.pids("mail")
+
+
+def test_the_control_socket_is_for_its_owner_alone(pool: PoolDirectory) -> None:
+    pool.module("mail")
+    pool.configure({"mail": 1})
+    pool.start()
+    path = pool.state_dir / "control.sock"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert pool.stop() == 0
+    assert not path.exists()
+
+
+def test_init_makes_a_pool_that_checks_out_and_overwrites_nothing(tmp_path: Path) -> None:
+    made = command("init", tmp_path / "mine")
+    assert made.returncode == 0
+    assert "--config" in made.stdout
+    checked = command("--config", tmp_path / "mine" / "pool.toml", "--check")
+    assert checked.returncode == 0, checked.stderr
+    assert "hello × 2" in checked.stdout
+    again = command("init", tmp_path / "mine")
+    assert again.returncode == 1
+    assert "exists already" in again.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["status", "--help"], ["init", "--help"]])
+def test_help_is_there(arguments: list[str]) -> None:
+    shown = command(*arguments)
+    assert shown.returncode == 0
+    assert "Usage" in shown.stdout

@@ -1,0 +1,204 @@
+"""Changing what runs, without stopping it."""
+
+from __future__ import annotations
+
+import signal
+
+from pool_directory import PoolDirectory, replace, until
+
+
+def started(pool: PoolDirectory, pools: dict[str, int], **timing: object) -> None:
+    for name in pools:
+        pool.module(name)
+    pool.configure(pools)
+    pool.start(**timing)
+    for name, count in pools.items():
+        until(lambda: len(pool.pids(name)) == count, f"{name} is ready")  # noqa: B023
+
+
+def test_hup_scales_up_and_keeps_who_was_there(pool: PoolDirectory) -> None:
+    started(pool, {"mail": 1}, watch_interval_s=60.0)
+    [first] = pool.pids("mail")
+    pool.configure({"mail": 4})
+    pool.signal(signal.SIGHUP)
+    until(lambda: len(pool.pids("mail")) == 4, "there are four")
+    assert first in pool.pids("mail")
+
+
+def test_hup_scales_down_the_newest_first_and_lets_them_drain(pool: PoolDirectory) -> None:
+    started(pool, {"mail": 4}, watch_interval_s=60.0)
+    oldest = min(pool.processes("mail"), key=lambda process: process["name"])
+    pool.configure({"mail": 1})
+    pool.signal(signal.SIGHUP)
+    until(lambda: len(pool.events("left worker")) == 3, "three have left")
+    assert pool.pids("mail") == {oldest["pid"]}
+    assert pool.pool("mail")["wanted"] == 1
+    assert not pool.logged("process.restart.scheduled")
+
+
+def test_an_edited_pool_toml_is_noticed_without_a_signal(pool: PoolDirectory) -> None:
+    started(pool, {"mail": 1})
+    pool.configure({"mail": 3})
+    until(lambda: len(pool.pids("mail")) == 3, "there are three")
+
+
+def test_a_pool_may_be_scaled_to_nothing_and_back(pool: PoolDirectory) -> None:
+    started(pool, {"mail": 2})
+    pool.configure({"mail": 0})
+    until(lambda: len(pool.events("left worker")) == 2, "both have left")
+    assert pool.state() == "running"
+    pool.configure({"mail": 2})
+    until(lambda: len(pool.pids("mail")) == 2, "both are back")
+
+
+def test_a_bad_pool_toml_changes_nothing_and_says_why(pool: PoolDirectory) -> None:
+    started(pool, {"mail": 2})
+    workers = pool.pids("mail")
+    good = pool.config.read_text()
+    replace(pool.config, good.replace("processes = 2", "proceses = 9"))
+    [problem] = until(lambda: pool.status()["reload_error"], "status says why")
+    assert "proceses" in problem
+    assert "processes" in problem  # what was meant
+    assert pool.pids("mail") == workers
+    assert pool.logged("reload.refused")
+    replace(pool.config, good)
+    until(lambda: not pool.status()["reload_error"], "the mended file is accepted")
+    assert pool.pids("mail") == workers
+
+
+def test_a_table_that_no_module_provides_changes_nothing(pool: PoolDirectory) -> None:
+    started(pool, {"mail": 1})
+    pool.configure({"mail": 3, "nail": 1})
+    [problem] = until(lambda: pool.status()["reload_error"], "status says why")
+    assert "nail" in problem
+    assert "mail" in problem
+    assert len(pool.pids("mail")) == 1
+
+
+def test_two_modules_with_one_activity_change_nothing_and_are_both_named(
+    pool: PoolDirectory,
+) -> None:
+    started(pool, {"mail": 1})
+    other = pool.module(
+        "other", "from wf import activity\n@activity\ndef mail(x: int) -> int: ...\n"
+    )
+    [problem] = until(lambda: pool.status()["reload_error"], "status says why")
+    assert str(other) in problem
+    assert "mail.py" in problem
+
+
+def test_a_changed_module_rolls_its_workers_one_by_one(pool: PoolDirectory) -> None:
+    started(pool, {"mail": 3, "pdf": 1})
+    old, other = pool.pids("mail"), pool.pids("pdf")
+    pool.module("mail", pool.module("mail").read_text() + "\n# better\n")
+    until(lambda: len(pool.pids("mail")) == 3 and not pool.pids("mail") & old, "all are new")
+    until(lambda: len(pool.events("left worker mail")) == 3, "the old ones have left")
+    assert pool.pids("pdf") == other
+    starts = [i for i, event in enumerate(pool.events()) if event.startswith("ready worker mail")]
+    drains = [i for i, e in enumerate(pool.events()) if e.startswith("draining worker mail")]
+    assert all(new < gone for new, gone in zip(starts[3:], drains, strict=True))
+
+
+def test_changed_pool_settings_roll_its_workers(pool: PoolDirectory) -> None:
+    started(pool, {"mail": 2})
+    old = pool.pids("mail")
+    pool.configure({"mail": 2}, extra="concurrency = 3\n")
+    until(lambda: len(pool.pids("mail")) == 2 and not pool.pids("mail") & old, "both are new")
+
+
+def test_a_new_worker_that_fails_stops_the_roll_and_the_old_go_on(pool: PoolDirectory) -> None:
+    started(pool, {"mail": 3})
+    old = pool.pids("mail")
+    pool.behaves("mail", "import-error")
+    pool.configure({"mail": 3}, extra="concurrency = 3\n")
+    until(lambda: pool.pool("mail")["roll_error"], "status says why")
+    assert "nonesuch" in pool.pool("mail")["roll_error"]
+    assert pool.pids("mail") == old
+    assert len(pool.events("started:import-error")) == 1
+    assert pool.state() == "running"
+    pool.behaves("mail", "work")
+    pool.configure({"mail": 3}, extra="concurrency = 4\n")
+    until(lambda: len(pool.pids("mail")) == 3 and not pool.pids("mail") & old, "all are new")
+    assert pool.pool("mail")["roll_error"] is None
+
+
+def test_a_module_that_breaks_keeps_the_workers_that_run(pool: PoolDirectory) -> None:
+    started(pool, {"mail": 2, "pdf": 1})
+    workers = pool.pids("mail")
+    pool.module("mail", "def mail(:")
+    [broken] = until(lambda: pool.status()["broken_modules"], "status shows the module")
+    assert "SyntaxError" in broken["error"]
+    assert pool.pids("mail") == workers
+    pool.module("mail", pool.module("mail").read_text() + "# mended\n")
+    until(lambda: not pool.pids("mail") & workers and len(pool.pids("mail")) == 2, "rolled")
+
+
+def test_a_new_module_gets_a_pool_and_a_deleted_one_loses_it(pool: PoolDirectory) -> None:
+    started(pool, {"mail": 1})
+    path = pool.module("pdf")
+    until(lambda: len(pool.pids("pdf")) == 1, "the new pool runs")
+    path.unlink()
+    until(lambda: not pool.pool("pdf"), "the pool is gone")
+    until(lambda: pool.events("left worker pdf"), "its worker drained")
+    assert pool.pool("mail")["ready"] == 1
+
+
+def test_changed_definitions_are_for_the_orchestrator_to_deploy(pool: PoolDirectory) -> None:
+    started(pool, {"mail": 1})
+    engine, workers = pool.pids("orchestrator"), pool.pids("mail")
+    replace(pool.root / "workflows" / "order.yaml", "do: []\n")
+    until(lambda: pool.events("hangup orchestrator"), "the orchestrator was told")
+    assert (pool.pids("orchestrator"), pool.pids("mail")) == (engine, workers)
+
+
+def test_changed_orchestrator_settings_restart_only_the_orchestrator(pool: PoolDirectory) -> None:
+    started(pool, {"mail": 1})
+    engine, workers = pool.pids("orchestrator"), pool.pids("mail")
+    pool.configure({"mail": 1}, extra="[orchestrator]\nbatch = 7\n")
+    until(lambda: pool.pids("orchestrator") - engine, "there is a new orchestrator")
+    assert pool.events("left orchestrator")
+    assert pool.pids("mail") == workers
+
+
+def test_changed_broker_settings_wait_for_a_restart_and_status_says_so(
+    pool: PoolDirectory,
+) -> None:
+    started(pool, {"mail": 1})
+    replace(pool.config, pool.config.read_text().replace("127.0.0.1:1", "127.0.0.1:2"))
+    until(lambda: pool.status()["restart_needed"] == ["[nats]"], "status says so")
+
+
+def test_a_failed_pool_is_tried_again_on_hup(pool: PoolDirectory) -> None:
+    pool.module("mail")
+    pool.behaves("mail", "import-error")
+    pool.configure({"mail": 1})
+    pool.start(worker={"config_open_s": 300.0})
+    until(lambda: pool.pool("mail")["state"] == "failed", "the pool failed")
+    pool.behaves("mail", "work")
+    pool.signal(signal.SIGHUP)
+    until(lambda: pool.pool("mail")["state"] == "ready", "it works now")
+
+
+def test_a_signal_to_stop_interrupts_a_reload(pool: PoolDirectory) -> None:
+    started(pool, {"mail": 1}, watch_interval_s=60.0)
+    pool.module("slow", "import time\ntime.sleep(60)\n")
+    pool.signal(signal.SIGHUP)
+    until(lambda: pool.logged("reload.begun"), "the reload is under way")
+    assert pool.status()["state"] == "reloading"
+    assert pool.stop(limit_s=5.0) == 0
+
+
+def test_a_signal_to_stop_interrupts_a_roll(pool: PoolDirectory) -> None:
+    started(pool, {"mail": 3})
+    pool.behaves("mail", "never-ready")
+    pool.configure({"mail": 3}, extra="concurrency = 3\n")
+    until(lambda: pool.events("started:never-ready"), "the roll is under way")
+    assert pool.stop(limit_s=8.0) == 0
+
+
+def test_many_reloads_at_once_end_with_the_last_word(pool: PoolDirectory) -> None:
+    started(pool, {"mail": 1})
+    for count in (5, 2, 4, 3):
+        pool.configure({"mail": count})
+        pool.signal(signal.SIGHUP)
+    until(lambda: pool.pool("mail")["wanted"] == 3 and len(pool.pids("mail")) == 3, "three run")

@@ -14,7 +14,8 @@ from wf import Context, NonRetryable, Retry, activity
 PRICES_CENTS = {"A1": 1_990, "B2": 4_950, "C3": 12_900}
 OUT_OF_STOCK = {"Z9"}
 DECLINED_CARD = "4000"  # the bank says no, every time
-UNSTEADY_CARD = "4444"  # the provider times out once, then answers
+UNREACHABLE_CARD = "4444"  # its provider never answers
+BUSY_LAST_DIGIT = 3  # the carrier is busy once for orders whose number ends like this
 
 
 class Item(BaseModel):
@@ -40,13 +41,12 @@ async def charge_card(
     await asyncio.sleep(0.05)  # the provider takes a moment
     if card == DECLINED_CARD:
         raise NonRetryable("card 4000 was declined", title="Card declined", status=402)
-    if card == UNSTEADY_CARD and context.attempt == 1:
+    if card == UNREACHABLE_CARD:
         raise ConnectionError("the payment provider did not answer")
     context.logger.bind(amount_cents=amount_cents).info("card.charged")
     return {
         "payment": _reference("P", context.idempotency_key),
         "amount_cents": amount_cents,
-        "attempts": context.attempt,
     }
 
 
@@ -57,9 +57,15 @@ def release_stock(order_id: int, reservation: str) -> dict[str, object]:
 
 
 @activity(retry=Retry(max_attempts=3, delay="500ms"))
-def ship_order(order_id: int, reservation: str) -> dict[str, object]:
+def ship_order(order_id: int, reservation: str, context: Context) -> dict[str, object]:
     """Hand the parcel to the carrier."""
-    return {"tracking": _reference("T", order_id), "carrier": "post"}
+    if order_id % 10 == BUSY_LAST_DIGIT and context.attempt == 1:
+        raise ConnectionError("the carrier is busy")
+    return {
+        "tracking": _reference("T", reservation),
+        "carrier": "post",
+        "attempts": context.attempt,
+    }
 
 
 def _reference(kind: str, key: object) -> str:

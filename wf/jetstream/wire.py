@@ -1,0 +1,144 @@
+"""One connection of nats-py, with a short way in and a short way out.
+
+nats-py does the handshake, TLS, credentials, pings and reconnects. Messages pass it by: out as
+ready bytes, one write per turn of the event loop; in through `Reader` to sinks. The private names
+of nats-py that this rests on are checked by tests/integration/test_wire.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from loguru import logger
+from nats import errors
+from nats.aio.client import Client
+from nats.aio.subscription import Subscription
+
+from wf.jetstream.reader import Reader, Sink
+
+
+class Wire(Client):
+    """A nats-py client that reconnects for ever and hands messages to sinks.
+
+    `on_lost` is called the moment the connection breaks, `on_back` when it is whole again and the
+    subscriptions are in place, `on_denied(kind, subject)` when the server refuses a subject.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reader = Reader(self)
+        self._ps = self.reader  # type: ignore[assignment]
+        self.on_lost: list[Callable[[], None]] = []
+        self.on_back: list[Callable[[], None]] = []
+        self.on_closed: list[Callable[[], None]] = []
+        self.on_denied: list[Callable[[str, str], None]] = []
+        self.whole = asyncio.Event()  # set while connected
+        self._loop = asyncio.get_running_loop()
+        self._write_due = False
+
+    # Out.
+
+    def send(self, data: bytes) -> None:
+        """Put bytes on their way with the loop's next turn; kept while disconnected."""
+        self._pending.append(data)
+        self._pending_data_size += len(data)
+        if not self._write_due:
+            self._write_due = True
+            self._loop.call_soon(self._write)
+
+    def _write(self) -> None:
+        self._write_due = False
+        if self._pending and self.is_connected and self._transport:
+            self._transport.writelines(self._pending)
+            self._pending = []
+            self._pending_data_size = 0
+
+    async def flush(self, timeout: float = 10) -> None:  # type: ignore[override]
+        """Return when the server has seen everything sent so far."""
+        self._write()
+        await super().flush(timeout)  # type: ignore[arg-type]
+
+    async def connected_by(self, deadline: float) -> bool:
+        """Wait for the connection until `deadline` (the loop's clock); whether it is there."""
+        if self.is_connected:
+            return True
+        left_s = deadline - self._loop.time()
+        if left_s <= 0 or self.is_closed:
+            return False
+        try:
+            async with asyncio.timeout(left_s):
+                await self.whole.wait()
+        except TimeoutError:
+            return False
+        return self.is_connected
+
+    # Subscriptions.
+
+    def attach(self, subject: str, sink: Sink) -> int:
+        """Subscribe; made again by nats-py after every reconnect."""
+        self._sid += 1
+        sid = self._sid
+        self._subs[sid] = Subscription(self, sid, subject)
+        self.reader.sinks[b"%d" % sid] = sink
+        self.send(b"SUB %b  %d\r\n" % (subject.encode(), sid))
+        return sid
+
+    def detach(self, sid: int, *, linger_s: float = 0.0) -> None:
+        """Unsubscribe; the sink still takes what is under way for `linger_s`."""
+        if self._subs.pop(sid, None) is not None and not self.is_closed:
+            self.send(b"UNSUB %d\r\n" % sid)
+        if linger_s > 0:
+            self._loop.call_later(linger_s, self.reader.sinks.pop, b"%d" % sid, None)
+        else:
+            self.reader.sinks.pop(b"%d" % sid, None)
+
+    # The connection's fate.
+
+    async def server_error(self, text: str) -> None:
+        """An -ERR line. nats-py would close for good; only a new connection helps, so make one."""
+        kind = text.lower()
+        if "permissions violation" in kind:
+            logger.bind(error=text).error("broker.permission_denied")
+            verb, subject = denied(text)
+            for callback in self.on_denied:
+                callback(verb, subject)
+            return
+        logger.bind(error=text).error("broker.error")
+        await self._process_op_err(errors.Error(f"nats: {text}"))
+
+    async def _process_op_err(self, e: Exception) -> None:
+        was_connected = self.is_connected
+        await super()._process_op_err(e)
+        if was_connected and not self.is_connected:
+            self._lose(e)
+
+    def _lose(self, error: Exception) -> None:
+        # Unsent publishes must not be stored later, after their sender has looked and decided.
+        self._pending = []
+        self._pending_data_size = 0
+        self.whole.clear()
+        logger.bind(error=str(error) or type(error).__name__).warning("broker.disconnected")
+        for callback in self.on_lost:
+            callback()
+
+    async def back(self) -> None:
+        """nats-py's reconnected_cb."""
+        self.whole.set()
+        url: Any = self.connected_url
+        logger.bind(server=url.netloc.rpartition("@")[2] if url else "").info("broker.reconnected")
+        for callback in self.on_back:
+            callback()
+
+    async def closed(self) -> None:
+        """nats-py's closed_cb."""
+        for callback in self.on_closed:
+            callback()
+
+
+def denied(text: str) -> tuple[str, str]:
+    """("publish" or "subscription", subject) of a permissions violation."""
+    verb = "publish" if "for publish" in text.lower() else "subscription"
+    parts = text.split('"')
+    return verb, parts[1] if len(parts) > 1 else ""

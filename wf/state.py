@@ -1,0 +1,67 @@
+"""Where the running pool keeps its files: one place for every path below state_dir."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from wf.errors import BrokerError
+from wf.settings import Settings
+
+ROLES = ("orchestrator", "worker", "client", "monitor")
+
+
+def state_dir(settings: Settings) -> Path:
+    return settings.supervisor.state_dir
+
+
+def broker_file(settings: Settings) -> Path:
+    """Endpoint of the running embedded broker: {"url", "port", "pid"}."""
+    return state_dir(settings) / "broker.json"
+
+
+def broker_config_file(settings: Settings) -> Path:
+    """The generated configuration of the embedded broker; holds passwords."""
+    return state_dir(settings) / "broker.conf"
+
+
+def broker_log_file(settings: Settings) -> Path:
+    return state_dir(settings) / "broker.log"
+
+
+def credentials_file(settings: Settings, role: str) -> Path:
+    """{"user", "password"} of one role at the embedded broker; mode 0600."""
+    return state_dir(settings) / "credentials" / f"{role}.json"
+
+
+def control_socket(settings: Settings) -> Path:
+    return state_dir(settings) / "control.sock"
+
+
+def make_private(path: Path) -> None:
+    """Make the directory, for this user only. Raises BrokerError naming it and the remedy."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.chmod(0o700)
+    except OSError as error:
+        raise BrokerError(
+            f"{path}: cannot be made or used ({error.strerror}); make it writable for this user "
+            "or choose another [supervisor] state_dir"
+        ) from error
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Write the file atomically, mode 0600. Raises BrokerError naming it and the remedy."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        try:
+            os.write(descriptor, data)
+        finally:
+            os.close(descriptor)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise BrokerError(
+            f"{path}: cannot be written ({error.strerror}); make its directory writable for this "
+            "user, or free some space"
+        ) from error

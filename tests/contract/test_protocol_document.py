@@ -1,0 +1,59 @@
+"""The examples of docs/protocol.md are what the builders make, byte for byte."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from wf import messages
+
+TEXT = (Path(__file__).resolve().parents[2] / "docs" / "protocol.md").read_text()
+EXAMPLES = dict(re.findall(r"^```json (\w+)\n(.*)\n```$", TEXT, flags=re.MULTILINE))
+
+RETRY = {
+    "max_attempts": 3,
+    "delay_s": 0.5,
+    "backoff": "exponential",
+    "max_delay_s": 60.0,
+    "jitter": 0.1,
+}
+ERROR = {
+    "type": "https://open-workflow-specification.org/spec/1.0.0/errors/runtime",
+    "status": 500,
+    "title": "ConnectionError",
+    "detail": "no answer",
+}
+BUILT = {
+    "start": messages.start_body(instance="order-4711", input={"order_id": 4711}, version="1.0.0"),
+    "task": messages.task_body(
+        instance="order-4711",
+        workflow="order",
+        version="1.0.0",
+        run=2,
+        attempt=1,
+        pointer="/do/4/pay/try/0/charge",
+        input={"card": "4242"},
+    ),
+    "completed": messages.completed_body(run=2, attempt=1, output={"payment": "P-1"}),
+    "failed": messages.failed_body(run=2, attempt=1, outcome="failed", error=ERROR, retry=RETRY),
+    "command": messages.command_body(reason="customer called"),
+    "signal": messages.signal_body(data={"approved": True}),
+    "timer": messages.timer_body(timer=3),
+}
+
+
+@pytest.mark.parametrize("name", BUILT)
+def test_an_example_is_what_the_builder_makes(name):
+    assert EXAMPLES[name] == messages.encode(BUILT[name]).decode()
+
+
+def test_every_example_is_tested_and_of_this_version():
+    assert set(EXAMPLES) == set(BUILT)
+    for block in re.findall(r"^ *```json.*\n(.*)\n *```$", TEXT, flags=re.MULTILINE):
+        assert json.loads(block)["v"] == messages.VERSION
+
+
+def test_every_outcome_is_explained():
+    for outcome in messages.OUTCOMES:
+        assert f"`{outcome}`" in TEXT

@@ -38,6 +38,11 @@ def control_socket(settings: Settings) -> Path:
     return state_dir(settings) / "control.sock"
 
 
+def journal_file(settings: Settings, index: int) -> Path:
+    """Which events orchestrator `index` is applying right now (orchestrator/journal.py)."""
+    return state_dir(settings) / f"orchestrator-{index}.journal"
+
+
 def make_private(path: Path) -> None:
     """Make the directory, for this user only. Raises BrokerError naming it and the remedy."""
     try:

@@ -1,0 +1,149 @@
+"""`make bench`: the figures of DESIGN §13 that this version has, as JSON.
+
+    python -m benchmarks.run [--runs 5] [--only throughput,latency,…] [--out FILE]
+
+Each figure is the median, minimum and maximum of several runs against one pool.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from benchmarks.load import latency, throughput
+from benchmarks.tree import Tree, running
+
+FIVE_STEP_INSTANCES = 2_000
+ONE_STEP_INSTANCES = 4_000
+ONE_AT_A_TIME = 200
+
+JsonObject = dict[str, Any]
+
+
+def main() -> int:
+    arguments = _arguments()
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+    wanted = arguments.only.split(",") if arguments.only else list(MEASUREMENTS)
+    report: JsonObject = {"cpus": os.cpu_count(), "runs": arguments.runs}
+    for name in wanted:
+        report[name] = MEASUREMENTS[name](arguments.runs)
+        print(name, json.dumps(report[name]), file=sys.stderr, flush=True)
+    text = json.dumps(report, indent=2)
+    print(text)
+    if arguments.out:
+        Path(arguments.out).write_text(text + "\n")
+    return 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--only", help=f"comma-separated, of: {', '.join(MEASUREMENTS)}")
+    parser.add_argument("--out", help="also write the JSON to this file")
+    return parser.parse_args()
+
+
+def measure_throughput(runs: int) -> JsonObject:
+    """Five steps in sequence, many instances at once: steps/s, and CPU per step by process."""
+    return _rate(runs, "five", FIVE_STEP_INSTANCES, steps=5)
+
+
+def measure_single(runs: int) -> JsonObject:
+    """Workflows of one activity, many at once: workflows/s."""
+    return _rate(runs, "one", ONE_STEP_INSTANCES, steps=1)
+
+
+def _rate(runs: int, workflow: str, count: int, *, steps: int) -> JsonObject:
+    with running() as tree:
+        os.environ.update(tree.environment)
+        asyncio.run(throughput(tree.config, workflow, count // 4))  # warm up
+        rates: list[float] = []
+        cpu: list[dict[str, float]] = []
+        for _ in range(runs):
+            before, own = tree.cpu_s(), time.process_time()
+            taken_s = asyncio.run(throughput(tree.config, workflow, count))
+            after = tree.cpu_s()
+            rates.append(count * steps / taken_s)
+            used = {name: after[name] - before.get(name, 0.0) for name in after}
+            used["client"] = time.process_time() - own
+            cpu.append({name: seconds * 1e6 / (count * steps) for name, seconds in used.items()})
+        return {
+            "per_s": _spread(rates),
+            "cpu_us_per_step": {
+                name: _spread([one[name] for one in cpu if name in one]) for name in cpu[0]
+            },
+        }
+
+
+def measure_latency(runs: int) -> JsonObject:
+    """Five steps, one instance at a time: milliseconds from start to end."""
+    with running() as tree:
+        os.environ.update(tree.environment)
+        asyncio.run(latency(tree.config, "five", 20))  # warm up
+        p50: list[float] = []
+        p99: list[float] = []
+        for _ in range(runs):
+            taken = [1000 * s for s in asyncio.run(latency(tree.config, "five", ONE_AT_A_TIME))]
+            p50.append(statistics.median(taken))
+            p99.append(statistics.quantiles(taken, n=100)[98])
+        return {"p50_ms": _spread(p50), "p99_ms": _spread(p99)}
+
+
+def measure_restart(runs: int) -> JsonObject:
+    """kill -9 of a worker until its replacement is ready: milliseconds, as the supervisor saw it."""
+    with running() as tree:
+        taken = [_restart_ms(tree) for _ in range(runs)]
+        return {"ready_ms": _spread(taken)}
+
+
+def _restart_ms(tree: Tree) -> float:
+    (victim,) = [one for one in tree.processes() if one["role"] == "worker"]
+    os.kill(victim["pid"], signal.SIGKILL)
+    give_up = time.monotonic() + 30
+    while time.monotonic() < give_up:
+        (worker,) = [one for one in tree.status()["processes"] if one["role"] == "worker"]
+        if worker["pid"] not in (None, victim["pid"]) and worker["state"] == "ready":
+            return float(worker["boot_ms"])
+        time.sleep(0.05)
+    raise TimeoutError("the worker did not come back")
+
+
+def measure_memory(runs: int) -> JsonObject:
+    """PSS of the idle tree with four workers, in MB, by process and in all."""
+    totals: list[float] = []
+    for _ in range(min(runs, 3)):
+        with running(WF_WORKERS__NOOP__PROCESSES="4") as tree:
+            by_name = {name: pss / 1e6 for name, pss in tree.pss_bytes().items()}
+            totals.append(sum(by_name.values()))
+    return {"pss_mb": _spread(totals), "by_process_mb": _rounded(by_name)}
+
+
+def _spread(values: list[float]) -> JsonObject:
+    return _rounded({"median": statistics.median(values), "min": min(values), "max": max(values)})
+
+
+def _rounded(values: dict[str, float]) -> JsonObject:
+    return {name: round(value, 2 if value < 100 else 0) for name, value in values.items()}
+
+
+MEASUREMENTS: dict[str, Callable[[int], JsonObject]] = {
+    "throughput": measure_throughput,
+    "latency": measure_latency,
+    "single": measure_single,
+    "restart": measure_restart,
+    "memory": measure_memory,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

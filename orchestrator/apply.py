@@ -1,0 +1,305 @@
+"""Apply a group's events to one instance: decide what to store and what to send. Pure.
+
+Everything that may go wrong inside one instance (an exception in the machine, an oversize task or
+snapshot) becomes a fault of that instance, never a failed group.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from orchestrator import outbox as outbox_builder
+from orchestrator import record as records
+from orchestrator.definition import Definition
+from orchestrator.inbound import Item
+from orchestrator.machine import (
+    DEFAULT_LIMITS,
+    CancelTimer,
+    DeadLetter,
+    Dispatch,
+    Finished,
+    SetTimer,
+    advance,
+)
+from orchestrator.machine import Limits as MachineLimits
+from orchestrator.outbox import Outbox
+from orchestrator.record import Commit, Record
+
+JsonObject = dict[str, Any]
+Lookup = Callable[[str, str, str | None], Definition | None]  # namespace, name, version
+
+RUNTIME = "https://open-workflow-specification.org/spec/1.0.0/errors/runtime"
+CONFIGURATION = "https://open-workflow-specification.org/spec/1.0.0/errors/configuration"
+
+
+@dataclass(slots=True, frozen=True)
+class Limits:
+    """Sizes in bytes, checked before anything is sent."""
+
+    snapshot: int
+    message: int
+    machine: MachineLimits = DEFAULT_LIMITS
+
+
+@dataclass(slots=True)
+class Applied:
+    """The outcome for one instance. `commit` is None when no event changed anything."""
+
+    snapshot: JsonObject | None = None
+    commit: Commit | None = None
+    value: bytes = b""
+    outbox: Outbox = field(default_factory=Outbox)
+    applied: list[Item] = field(default_factory=list)
+    ignored: list[tuple[Item, str]] = field(default_factory=list)
+    finished: bool = False
+
+
+def apply(record: Record, items: list[Item], lookup: Lookup, limits: Limits, token: str) -> Applied:
+    """Apply `items` in order to the instance that `record` holds.
+
+    `token` is this commit's random token.
+    """
+    fold = _Fold(record, lookup, token, limits)
+    for item in items:
+        fold.add(item)
+    return fold.close()
+
+
+def fault_event(title: str, detail: str, **more: Any) -> JsonObject:
+    """An event of the shell's own that faults the whole instance."""
+    error = {"type": RUNTIME, "status": 500, "title": title, "detail": detail}
+    return {"kind": "fault", "error": error, **more}
+
+
+def convicted(item: Item, deaths: int) -> Item:
+    """In place of an event that killed the engine `deaths` times while it was alone."""
+    evidence = {
+        "event": item.event,
+        "stream": item.delivery.stream,
+        "sequence": item.delivery.sequence,
+        "deaths": deaths,
+    }
+    detail = f"applying this event killed the orchestrator {deaths} times"
+    event = fault_event("Event killed the engine", detail, evidence=evidence)
+    if item.event["kind"] == "start":
+        event = {
+            **item.event,
+            "input": None,
+            "version": "",
+            "refused": event["error"],
+            "evidence": evidence,
+        }
+    return Item(item.delivery, item.instance, event)
+
+
+class _Fold:
+    """A working state: the snapshot so far and the net effect of what was applied."""
+
+    def __init__(self, record: Record, lookup: Lookup, token: str, limits: Limits) -> None:
+        self._record = record
+        self._lookup = lookup
+        self._snapshot = record.snapshot
+        self._token = token
+        self._limits = limits
+        self.result = Applied()
+        self._history: list[tuple[int, str, int, list[JsonObject], JsonObject]] = []
+        self._events: list[JsonObject] = []
+        self._dead: list[tuple[str, str, JsonObject]] = []
+        self._tasks: dict[int, None] = {}
+        self._timers: dict[int, None] = {}
+        self._cancelled: dict[int, None] = {}
+
+    def add(self, item: Item) -> None:
+        if self._snapshot is None and item.event["kind"] != "start":
+            self.result.ignored.append((item, "unknown"))
+            return
+        event, overlay = self._complete(item.event)
+        reason = self._step(item, event, overlay)
+        if reason is None:
+            self.result.applied.append(item)
+        else:
+            self.result.ignored.append((item, reason))
+
+    def _complete(self, event: JsonObject) -> tuple[JsonObject, JsonObject]:
+        """A start names a version, or says why there is none; the rest is complete as it came."""
+        if (
+            event["kind"] == "fault"
+        ):  # in place of one that was convicted; the machine sets it aside
+            return event, event
+        if "refused" in event:
+            self._dead.append(("faulted", event["workflow"], event["evidence"]))
+            return event, event
+        if event["kind"] != "start" or self._snapshot is not None:
+            return event, {}
+        namespace, name, version = event["namespace"], event["workflow"], event.get("version")
+        definition = self._lookup(namespace, name, version)
+        overlay: JsonObject
+        if definition is not None:
+            overlay = {"version": definition.version}
+        else:
+            wanted = f"{name} {version}" if version else name
+            overlay = {
+                "version": version or "",
+                "refused": {
+                    "type": CONFIGURATION,
+                    "status": 404,
+                    "title": "Unknown workflow",
+                    "detail": f"workflow {wanted!r} is not registered in namespace {namespace!r}: "
+                    f"deploy it (wf deploy FILE) and start it again under another id",
+                },
+            }
+        return {**event, **overlay}, overlay
+
+    def _definition(self, event: JsonObject) -> Definition | None:
+        source = self._snapshot if self._snapshot is not None else event
+        return self._lookup(source["namespace"], source["workflow"], source["version"] or None)
+
+    def _step(self, item: Item, event: JsonObject, overlay: JsonObject) -> str | None:
+        """One event through the machine. Returns why it was ignored, else None."""
+        now_ms = item.delivery.timestamp_ms
+        definition = None if "refused" in event else self._definition(event)
+        if definition is None and self._snapshot is not None and event["kind"] != "fault":
+            version = f"{self._snapshot['workflow']} {self._snapshot['version']}"
+            event = overlay = fault_event(
+                "Definition lost", f"definition {version} is no longer registered"
+            )
+        try:
+            transition = advance(definition, self._snapshot, event, now_ms, self._limits.machine)
+        except Exception as error:  # noqa: BLE001 — a bug met by one instance must not stop the rest
+            event = overlay = self._crash(item, event, error)
+            transition = advance(None, self._snapshot, event, now_ms, self._limits.machine)
+        if transition.ignored is not None:
+            return transition.ignored
+        self._snapshot = transition.snapshot
+        self._events.append(event)
+        self._history.append(
+            (now_ms, item.delivery.stream, item.delivery.sequence, transition.history, overlay)
+        )
+        self._merge(transition.commands)
+        return None
+
+    def _crash(self, item: Item, event: JsonObject, error: Exception) -> JsonObject:
+        """The machine raised: evidence for the dead letters, and a fault in the event's place."""
+        detail = f"{type(error).__name__}: {error}"
+        self._dead.append(
+            ("engine", item.instance, {
+                "event": event, "sequence": item.delivery.sequence,
+                "traceback": "".join(traceback.format_exception(error))[-8000:],
+            })
+        )  # fmt: skip
+        if self._snapshot is None:
+            refused = fault_event("Engine error", detail)["error"]
+            return {**event, "input": None, "version": "", "refused": refused}
+        return fault_event("Engine error", detail)
+
+    def _merge(self, commands: list[Any]) -> None:
+        for command in commands:
+            if isinstance(command, Dispatch):
+                self._tasks[command.run] = None
+            elif isinstance(command, SetTimer):
+                self._timers[command.timer] = None
+            elif isinstance(command, CancelTimer):
+                if command.timer in self._timers:
+                    del self._timers[command.timer]
+                else:
+                    self._cancelled[command.timer] = None
+            elif isinstance(command, DeadLetter):
+                self._dead.append((command.kind, command.name, command.evidence))
+            elif isinstance(command, Finished):
+                self.result.finished = True
+
+    def close(self) -> Applied:
+        limits = self._limits
+        if not self._history:
+            self.result.snapshot = self._record.snapshot
+            return self.result
+        self._seal()
+        # A task's input is part of the snapshot: only a large snapshot can hold a too large task.
+        if len(self.result.value) > min(limits.message, limits.snapshot):
+            self._fault_oversize_tasks(limits.message)
+            self._seal()
+        if len(self.result.value) > limits.snapshot:
+            return self._faulted_oversize(limits.snapshot)
+        return self.result
+
+    def _seal(self) -> None:
+        """Commit record, KV value and messages of what has been applied so far."""
+        snapshot = self._snapshot
+        assert snapshot is not None
+        last = self._record.commit
+        carried = last.tasks if last is not None and last.parked else []
+        runs, timers = snapshot["runs"], snapshot["timers"]
+        commit = Commit(
+            number=self._record.commit_number + 1,
+            token=self._token,
+            events=[(item.delivery.stream, item.delivery.sequence) for item in self.result.applied],
+            history=self._history,
+            tasks=[run for run in dict.fromkeys([*carried, *self._tasks]) if str(run) in runs],
+            timers=[timer for timer in self._timers if str(timer) in timers],
+            cancelled=list(self._cancelled),
+            dead=self._dead,
+            trace=last.trace if last is not None else self._trace(),
+        )
+        commit.parked = bool(last and last.parked and commit.tasks)
+        result = self.result
+        result.snapshot, result.commit = snapshot, commit
+        result.value = records.encode(snapshot, commit)
+        result.outbox = outbox_builder.build(snapshot, commit, self._events)
+
+    def _trace(self) -> str | None:
+        headers = self.result.applied[0].delivery.headers
+        return headers.get("traceparent") if headers else None
+
+    def _fault_oversize_tasks(self, limit: int) -> None:
+        """A task too large for the wire fails its run; that may dispatch others: look again."""
+        item = self.result.applied[-1]
+        checked: set[int] = set()
+        while fresh := [run for run in self._open_tasks() if run not in checked]:
+            checked.update(fresh)
+            for run in fresh:
+                size = _task_bytes(self._snapshot, run)
+                if size > limit:
+                    detail = (
+                        f"the input of run {run} takes {size} bytes, the broker's limit is "
+                        f"{limit}: pass a reference instead of the data"
+                    )
+                    event = fault_event("Task too large", detail, run=run)
+                    self._step(item, event, event)
+
+    def _open_tasks(self) -> list[int]:
+        runs = self._snapshot["runs"] if self._snapshot else {}
+        return [run for run in self._tasks if str(run) in runs]
+
+    def _faulted_oversize(self, limit: int) -> Applied:
+        """Go back to the stored snapshot and fault that: the new data is what was too large."""
+        size = len(self.result.value)
+        detail = (
+            f"the state would take {size} bytes, [orchestrator.limits] snapshot allows {limit}: "
+            f"keep large data outside and pass references"
+        )
+        fold = _Fold(self._record, self._lookup, self._token, self._limits)
+        fold.result.applied, fold.result.ignored = self.result.applied, self.result.ignored
+        last = self.result.applied[-1]
+        event = fault_event("State too large", detail)
+        if self._record.snapshot is None:
+            first = self.result.applied[0].event
+            event = {**first, "input": None, "version": "", "refused": event["error"]}
+        fold._step(last, event, event)
+        fold._seal()
+        return fold.result
+
+
+def overlaid(event: JsonObject, overlay: JsonObject) -> JsonObject:
+    """The event that the machine saw: with a `kind` the overlay is the whole of it."""
+    return overlay if "kind" in overlay else {**event, **overlay}
+
+
+def _task_bytes(snapshot: JsonObject | None, run: int) -> int:
+    """Size of the task message of `run`, with room for its other fields; 0 when it is closed."""
+    open_run = snapshot["runs"].get(str(run)) if snapshot else None
+    return 0 if open_run is None else len(orjson.dumps(open_run["input"])) + 1024

@@ -1,0 +1,95 @@
+"""Activities that workers have announced: each gets its durable consumer, made or updated here.
+
+Workers only write ACTIVITY_CATALOG entries; they never make consumers (DESIGN §4).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import orjson
+from loguru import logger
+
+from orchestrator.record import ABSENT_HEADERS
+from wf import messages, subjects
+from wf.errors import MessageError
+from wf.jetstream import topology
+from wf.jetstream.port import Port, Stored
+
+ALL = "$KV.ACTIVITY_CATALOG.>"
+PREFIX = "$KV.ACTIVITY_CATALOG."
+NOTICE_LIMIT_S = 5.0
+
+
+class Catalog:
+    def __init__(self, port: Port) -> None:
+        self._port = port
+        self._known = 0
+        self._refreshing = asyncio.Lock()
+        self.activities: dict[str, dict[str, Any]] = {}
+
+    async def refresh(self) -> None:
+        """Make or update the consumers of what was announced since the last time."""
+        async with self._refreshing:
+            while True:
+                stored = await self._port.scan(
+                    topology.ACTIVITY_CATALOG, ALL, from_sequence=self._known + 1
+                )
+                if not stored:
+                    return
+                for message in stored:
+                    await self._take(message)
+                    self._known = message.sequence
+
+    def forget(self) -> None:
+        """Look at everything again: after a reconnect the broker may be another one."""
+        self._known = 0
+
+    async def _take(self, stored: Stored) -> None:
+        activity = stored.subject.removeprefix(PREFIX)
+        if stored.headers and any(key in stored.headers for key in ABSENT_HEADERS):
+            self.activities.pop(activity, None)
+            return
+        try:
+            entry = messages.decode(stored.data, stored.subject)
+            consumer = _consumer(entry)
+        except MessageError as error:
+            logger.bind(subject=stored.subject, error=str(error)).error("catalog.entry.unusable")
+            return
+        subjects.check_name("activity", activity)
+        await self._port.ensure_task_consumer(activity, **consumer)
+        self.activities[activity] = entry
+        logger.bind(activity=activity, **consumer).info("activity.announced")
+
+    async def noticed(self, _subject: str, _data: bytes) -> None:
+        """An entry is being written: the notice may come before it is stored."""
+        before = self._known
+        loop = asyncio.get_running_loop()
+        give_up = loop.time() + NOTICE_LIMIT_S
+        while self._known == before and loop.time() < give_up:
+            await self.refresh()
+            if self._known == before:
+                await asyncio.sleep(0.02)
+
+
+def _consumer(entry: dict[str, Any]) -> dict[str, Any]:
+    """The consumer settings of an entry. Raises MessageError where they are missing or wrong."""
+    consumer = entry.get("consumer")
+    if not isinstance(consumer, dict):
+        raise MessageError(f'"consumer" must be an object, found {orjson.dumps(consumer).decode()}')
+    ack_wait_s, max_deliver = consumer.get("ack_wait_s"), consumer.get("max_deliver")
+    max_ack_pending = consumer.get("max_ack_pending")
+    if not isinstance(ack_wait_s, int | float) or ack_wait_s <= 0:
+        raise MessageError(f'"consumer.ack_wait_s" must be seconds above 0, found {ack_wait_s!r}')
+    if not isinstance(max_deliver, int) or max_deliver < 2:
+        raise MessageError(f'"consumer.max_deliver" must be 2 or more, found {max_deliver!r}')
+    if not isinstance(max_ack_pending, int) or max_ack_pending < 1:
+        raise MessageError(
+            f'"consumer.max_ack_pending" must be 1 or more, found {max_ack_pending!r}'
+        )
+    return {
+        "ack_wait_s": float(ack_wait_s),
+        "max_deliver": max_deliver,
+        "max_ack_pending": max_ack_pending,
+    }

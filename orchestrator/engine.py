@@ -1,0 +1,329 @@
+"""One group of events, from load to ack: DESIGN §6, top-down in `Engine.process`.
+
+    load → flush what a predecessor left → apply → 1. snapshots → 2. outbox → 3. ack
+
+What loses a compare-and-set goes round again with a fresh snapshot; what the broker refuses to
+take is retried by `stuck.py` while the others go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from loguru import logger
+
+from orchestrator import apply as applying
+from orchestrator.apply import Applied, Limits
+from orchestrator.definitions import Definitions
+from orchestrator.inbound import FLUSH_TIMER, Item
+from orchestrator.journal import Journal
+from orchestrator.outbox import Outbox
+from orchestrator.parking import Parking
+from orchestrator.publisher import Publisher
+from orchestrator.record import Record
+from orchestrator.store import Store, Write, Written
+from orchestrator.unknown import droppable
+from wf import subjects
+from wf.jetstream import topology
+from wf.jetstream.port import Port
+
+Group = dict[str, list[Item]]  # by instance, each in stream order
+
+TERMINAL = frozenset({"completed", "faulted", "cancelled"})
+NAK_DELAY_S = 1.0
+LOST_BACKOFF_S = (0.0, 0.02, 0.1, 0.5, 1.0)
+
+
+@dataclass(slots=True, frozen=True)
+class Retention:
+    """Seconds for which an ended instance's snapshot stays in the KV."""
+
+    completed_s: int
+    faulted_s: int
+
+    def of(self, status: str) -> int | None:
+        if status not in TERMINAL:
+            return None
+        return self.faulted_s if status == "faulted" else self.completed_s
+
+
+class Engine:
+    def __init__(
+        self,
+        port: Port,
+        store: Store,
+        definitions: Definitions,
+        journal: Journal,
+        publisher: Publisher,
+        parking: Parking,
+        *,
+        limits: Limits,
+        retention: Retention,
+        new_token: Callable[[], str],
+        done: Callable[[Item], None],
+        release: Callable[[str, list[Item]], None],
+    ) -> None:
+        """`done` is told of every item that was acked or handed back, `release` of every instance
+        that may be in a group again, with the items to offer first. `new_token` gives random
+        commit tokens."""
+        self._port = port
+        self._store = store
+        self._definitions = definitions
+        self._journal = journal
+        self._publisher = publisher
+        self._parking = parking
+        self._limits = limits
+        self._retention = retention
+        self._new_token = new_token
+        self._done = done
+        self._release = release
+        self.counts: Counter[str] = Counter()
+
+    async def process(self, group: Group) -> None:
+        """Carry every event of the group to its ack, and release its instances one by one."""
+        pending, turn = group, 0
+        while pending:
+            if turn:
+                await asyncio.sleep(LOST_BACKOFF_S[min(turn, len(LOST_BACKOFF_S) - 1)])
+            pending = await self._turn(pending)
+            turn += 1
+
+    async def _turn(self, group: Group) -> Group:
+        """One round; what must go round again is returned."""
+        group, again = self._split_suspects(group)
+        records = await self._store.load(group, _starting(group))
+        for instance, left in (await self._flush_cold(records)).items():
+            self._parking.hold(instance, records.pop(instance), left, [], group[instance])
+        await self._expired(group, records)
+        group = {instance: group[instance] for instance in records}
+        await self._definitions.prepare(group, records)
+        results = self._apply(group, records)
+        written = await self._write(records, results)
+        _merge(again, {instance: group[instance] for instance in written.lost})
+        for instance in written.lost:
+            results.pop(instance)
+            self.counts["conflicts"] += 1
+        await self._publish(records, results, written.landed)
+        _merge(again, await self._settle_ignored(records, results))
+        for instance in group:
+            if instance not in again and not self._parking.holds(instance):
+                self._release(instance, [])
+        return again
+
+    # Load
+
+    def _split_suspects(self, group: Group) -> tuple[Group, Group]:
+        """An event that may have killed the predecessor goes alone; the rest of its instance
+        waits for the next round."""
+        if not self._journal.suspects:
+            return group, {}
+        now: Group = {}
+        later: Group = {}
+        for instance, items in group.items():
+            cut = next((n for n, item in enumerate(items) if self._is_suspect(item)), len(items))
+            cut = max(cut, 1)
+            now[instance] = items[:cut]
+            if items[cut:]:
+                later[instance] = items[cut:]
+        return now, later
+
+    def _is_suspect(self, item: Item) -> bool:
+        return (item.delivery.stream, item.delivery.sequence) in self._journal.suspects
+
+    async def _flush_cold(self, records: dict[str, Record]) -> dict[str, Outbox]:
+        """Publish what a predecessor committed and may not have published. Returns the refused."""
+        cold = {key: record for key, record in records.items() if not record.flushed}
+        if not cold:
+            return {}
+        refused = await self._publisher.flush(cold)
+        self.counts["flushed"] += len(cold) - len(refused)
+        for instance, record in cold.items():
+            record.flushed = instance not in refused
+        return refused
+
+    async def _expired(self, group: Group, records: dict[str, Record]) -> None:
+        """A start whose instance has history but no snapshot: it ended and expired."""
+        new = [
+            instance
+            for instance, record in records.items()
+            if record.snapshot is None and group[instance][0].event["kind"] == "start"
+        ]
+        if not new:
+            return
+        names = [subjects.history(instance) for instance in new]
+        if len(names) == 1:
+            last = await self._port.last(topology.WORKFLOW_HISTORY, names[0])
+            known = {names[0]} if last is not None else set()
+        else:
+            known = set(await self._port.last_many(topology.WORKFLOW_HISTORY, names))
+        for instance in new:
+            if subjects.history(instance) in known:
+                for item in group[instance]:
+                    self._ignore(item, "expired")
+                records.pop(instance)
+                self._release(instance, [])
+
+    # Apply
+
+    def _apply(self, group: Group, records: dict[str, Record]) -> dict[str, Applied]:
+        """All of it without an await, so that the journal names just what is being applied."""
+        results: dict[str, Applied] = {}
+        calm = {key: items for key, items in group.items() if not self._is_suspect(items[0])}
+        self._journal.mark([_event(item) for items in calm.values() for item in items])
+        for instance, items in calm.items():
+            results[instance] = self._apply_one(records[instance], items)
+        self._journal.clear()
+        for instance, items in group.items():
+            if instance not in calm:
+                results[instance] = self._apply_suspect(records[instance], items)
+        return results
+
+    def _apply_one(self, record: Record, items: list[Item]) -> Applied:
+        plain = [item for item in items if item.event["kind"] != FLUSH_TIMER]
+        applied = applying.apply(
+            record, plain, self._definitions.get, self._limits, self._new_token()
+        )
+        applied.ignored += [
+            (item, FLUSH_TIMER) for item in items if item.event["kind"] == FLUSH_TIMER
+        ]
+        return applied
+
+    def _apply_suspect(self, record: Record, items: list[Item]) -> Applied:
+        event = _event(items[0])
+        if self._journal.is_convicted(event):
+            deaths = self._journal.deaths(event)
+            logger.bind(stream=event[0], sequence=event[1], deaths=deaths).error("event.convicted")
+            items = [applying.convicted(items[0], deaths)]
+        self._journal.mark([event], alone=True)
+        applied = self._apply_one(record, items)
+        self._journal.clear()
+        self._journal.acquit(event)
+        return applied
+
+    # 1. Snapshots
+
+    async def _write(self, records: dict[str, Record], results: dict[str, Applied]) -> Written:
+        writes = [
+            Write(
+                instance,
+                records[instance],
+                result.value,
+                result.commit.token,
+                self._retention.of(result.snapshot["status"]) if result.snapshot else None,
+            )
+            for instance, result in results.items()
+            if result.commit is not None
+        ]
+        return await self._store.write(writes)
+
+    # 2. Outbox, 3. ack
+
+    async def _publish(
+        self, records: dict[str, Record], results: dict[str, Applied], landed: dict[str, int]
+    ) -> None:
+        """Publish the outboxes of what landed, then ack its events."""
+        committed = {instance: results[instance] for instance in landed}
+        for instance, revision in landed.items():
+            result = results[instance]
+            records[instance] = Record(
+                result.snapshot, result.commit, revision, flushed=False, size=len(result.value)
+            )
+        refused = await self._publisher.publish({k: r.outbox for k, r in committed.items()})
+        for instance, result in committed.items():
+            record = records[instance]
+            parked = record.commit is not None and record.commit.parked
+            if instance in refused and not (parked and _only_tasks(refused[instance])):
+                # Not even a duplicate may be acked now: it may be a copy of what was applied.
+                items = result.applied + [item for item, _ in result.ignored]
+                result.ignored = []
+                self._parking.hold(instance, record, refused[instance], items, [])
+                continue
+            record.flushed = True
+            if record.commit is not None and instance not in refused:
+                record.commit.parked, record.commit.tasks = False, []
+            self._store.cache.put(instance, record)
+            for item in result.applied:
+                self._ack(item)
+            self.counts["applied"] += len(result.applied)
+            if result.finished and result.snapshot is not None:
+                await self._announce(instance, result.snapshot["status"])
+
+    async def _announce(self, instance: str, status: str) -> None:
+        self.counts[f"ended.{status}"] += 1
+        await self._port.publish_core(subjects.finished(instance), status.encode())
+
+    async def _settle_ignored(
+        self, records: dict[str, Record], results: dict[str, Applied]
+    ) -> Group:
+        """Ack what changed nothing, unless that was decided on a stale snapshot."""
+        again: Group = {}
+        unknown: list[Item] = []
+        for instance, result in results.items():
+            if not result.ignored:
+                continue
+            record = records[instance]
+            current = result.commit is not None or not record.cached  # the write proved it
+            if not current and await self._store.revision(instance) != record.revision:
+                self._store.cache.drop(instance)
+                again[instance] = [item for item, _ in result.ignored]
+                self.counts["stale"] += 1
+                continue
+            for item, reason in result.ignored:
+                if reason == FLUSH_TIMER:
+                    await self._flush_parked(item, record)
+                elif reason == "unknown":
+                    unknown.append(item)
+                else:
+                    self._ignore(item, reason)
+        if unknown:
+            await self._settle_unknown(unknown)
+        return again
+
+    async def _flush_parked(self, item: Item, record: Record) -> None:
+        if await self._parking.flush(item.instance, record):
+            self._ack(item)
+        else:
+            self._nak(item)
+
+    def _ignore(self, item: Item, reason: str) -> None:
+        self.counts[f"ignored.{reason}"] += 1
+        log = logger.bind(instance=item.instance, sequence=item.delivery.sequence, reason=reason)
+        log.debug("event.ignored")
+        self._ack(item)
+
+    async def _settle_unknown(self, items: list[Item]) -> None:
+        """No such instance: its start may still be on its way below this event; else drop it."""
+        floor = await self._port.ack_floor(topology.WORKFLOW_EVENTS, topology.ORCHESTRATOR)
+        drop, wait = droppable(items, floor)
+        for item in drop:
+            self._ignore(item, "unknown")
+        for item in wait:
+            self._nak(item)
+
+    def _ack(self, item: Item) -> None:
+        self._port.ack(item.delivery)
+        self._done(item)
+
+    def _nak(self, item: Item) -> None:
+        self._port.nak(item.delivery, NAK_DELAY_S)
+        self._done(item)
+
+
+def _event(item: Item) -> tuple[str, int]:
+    return item.delivery.stream, item.delivery.sequence
+
+
+def _starting(group: Group) -> set[str]:
+    return {instance for instance, items in group.items() if items[0].event["kind"] == "start"}
+
+
+def _merge(into: Group, more: Group) -> None:
+    for instance, items in more.items():
+        into[instance] = items + into.get(instance, [])
+
+
+def _only_tasks(outbox: Outbox) -> bool:
+    return set(outbox.streams) == {topology.ACTIVITY_TASKS}

@@ -1,0 +1,49 @@
+"""Fold an instance's history into its snapshot (invariant 5). Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from orchestrator.apply import Lookup
+from orchestrator.machine import DEFAULT_LIMITS, Limits, advance
+from wf.errors import MessageError
+
+JsonObject = dict[str, Any]
+
+
+def ordered(messages: Iterable[JsonObject]) -> list[JsonObject]:
+    """History messages by (commit, n), each once: a re-flushed outbox may have stored one twice."""
+    by_place: dict[tuple[int, int], JsonObject] = {}
+    for message in messages:
+        by_place.setdefault((message["commit"], message["n"]), message)
+    return [by_place[place] for place in sorted(by_place)]
+
+
+def fold(
+    messages: Iterable[JsonObject], lookup: Lookup, limits: Limits = DEFAULT_LIMITS
+) -> JsonObject | None:
+    """The snapshot that the history gives, without the commit record; None for no history.
+
+    `messages`: decoded bodies of `workflow.history.<id>`, in any order, duplicates allowed.
+    Raises MessageError when the head is gone (retention), or an event does not apply any more.
+    """
+    snapshot: JsonObject | None = None
+    for message in ordered(messages):
+        if snapshot is None and message["event"]["kind"] != "start":
+            raise MessageError(
+                f"the history begins at commit {message['commit']}: its head is past retention"
+            )
+        definition = None
+        if "refused" not in message["event"]:
+            definition = lookup(message["namespace"], message["workflow"], message["version"])
+        facts = [entry["fact"] for entry in message["entries"] if "fact" in entry]
+        event = {**message["event"], "facts": facts} if facts else message["event"]
+        transition = advance(definition, snapshot, event, message["now_ms"], limits)
+        if transition.ignored is not None:
+            raise MessageError(
+                f"commit {message['commit']}.{message['n']}: the event is ignored "
+                f"({transition.ignored}) where it was applied"
+            )
+        snapshot = transition.snapshot
+    return snapshot

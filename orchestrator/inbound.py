@@ -1,0 +1,115 @@
+"""From a delivered message to a machine event. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from wf import messages, subjects
+from wf.errors import MessageError
+from wf.ids import derived_id
+from wf.jetstream.port import Delivery, Stored
+
+JsonObject = dict[str, Any]
+
+FLUSH_TIMER = "flush"  # the shell's own timer: publish what was refused (see outbox.py)
+
+
+@dataclass(slots=True)
+class Item:
+    """One event on its way: the message, and what it says about which instance."""
+
+    delivery: Delivery
+    instance: str
+    event: JsonObject
+
+
+@dataclass(slots=True)
+class Unreadable:
+    """A message that breaks the protocol; it goes to the dead letters, never to the machine."""
+
+    delivery: Delivery
+    reason: str
+
+
+def read(delivery: Delivery) -> Item | Unreadable:
+    """Take a delivery apart."""
+    try:
+        instance, event = to_event(
+            delivery.subject, delivery.data, delivery.sequence, delivery.timestamp_ms
+        )
+    except MessageError as error:
+        return Unreadable(delivery, str(error))
+    return Item(delivery, instance, event)
+
+
+def event_of(stored: Stored) -> JsonObject:
+    """The same event again, from the stream (to rebuild an outbox). Raises MessageError."""
+    return to_event(stored.subject, stored.data, stored.sequence, stored.timestamp_ms)[1]
+
+
+def to_event(subject: str, data: bytes, sequence: int, timestamp_ms: int) -> tuple[str, JsonObject]:
+    """(instance id, machine event). The subject is authoritative. Raises MessageError."""
+    inbound = subjects.parse_inbound(subject)
+    kind = inbound.kind
+    if kind == "timer":
+        return inbound.instance, _timer(inbound.name)
+    body = messages.decode(data, subject)
+    if kind == "start":
+        return _start(inbound.name, body, sequence, timestamp_ms)
+    if kind == "result":
+        return inbound.instance, _result(inbound.name, body)
+    if kind == "command":
+        event = {"kind": "command", "verb": inbound.name, "sequence": sequence}
+        if isinstance(body.get("reason"), str):
+            event["reason"] = body["reason"]
+        return inbound.instance, event
+    if kind == "signal":
+        return inbound.instance, {
+            "kind": "signal",
+            "name": inbound.name,
+            "sequence": sequence,
+            "data": body.get("data"),
+        }
+    return inbound.instance, {"kind": kind, "name": inbound.name, "body": body}
+
+
+def _timer(name: str) -> JsonObject:
+    if name == FLUSH_TIMER:
+        return {"kind": FLUSH_TIMER}
+    if not name.isdecimal():
+        raise MessageError(f"timer {name!r} is not a timer number")
+    return {"kind": "timer", "timer": int(name)}
+
+
+def _start(name: str, body: JsonObject, sequence: int, timestamp_ms: int) -> tuple[str, JsonObject]:
+    instance = body.get("id")
+    if instance is None:
+        instance = derived_id(sequence, timestamp_ms)
+    if not isinstance(instance, str) or not subjects.is_name(instance):
+        raise MessageError(f'"id" {instance!r} is not a valid name: use {subjects.NAME_RULE}')
+    namespace, workflow = subjects.split_qualified(name)
+    version = body.get("version")
+    event: JsonObject = {
+        "kind": "start",
+        "id": instance,
+        "workflow": workflow,
+        "namespace": namespace,
+        "input": body.get("input"),
+    }
+    if isinstance(version, str):
+        event["version"] = version
+    return instance, event
+
+
+def _result(activity: str, body: JsonObject) -> JsonObject:
+    outcome = body.get("outcome")
+    if outcome not in messages.OUTCOMES:
+        raise MessageError(f'"outcome" {outcome!r} is not one of {sorted(messages.OUTCOMES)}')
+    for key in ("run", "attempt"):
+        if type(body.get(key)) is not int:
+            raise MessageError(f'"{key}" must be an integer, found {body.get(key)!r}')
+    event = {key: value for key, value in body.items() if key != "v"}
+    event["kind"] = "result"
+    event["activity"] = activity
+    return event

@@ -1,0 +1,63 @@
+"""One instance is never in two uncommitted groups: who may go now, and who waits. Pure."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from orchestrator.inbound import Item
+
+
+class Lanes:
+    """Instances that are in a group, and the events that wait for them, in stream order."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, deque[Item]] = {}  # a key is a busy instance
+        self._ready: deque[Item] = deque()
+
+    @property
+    def busy(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def has_ready(self) -> bool:
+        return bool(self._ready)
+
+    def offer(self, item: Item) -> None:
+        """Take in a new event: behind its instance when that is busy, else ready."""
+        queue = self._waiting.get(item.instance)
+        if queue is None:
+            self._ready.append(item)
+        else:
+            queue.append(item)
+
+    def take(self, limit: int) -> dict[str, list[Item]]:
+        """Up to `limit` ready events by instance; these instances are busy from here on."""
+        group: dict[str, list[Item]] = {}
+        count = 0
+        while self._ready and count < limit:
+            item = self._ready.popleft()
+            members = group.get(item.instance)
+            if members is not None:
+                members.append(item)
+            elif item.instance in self._waiting:
+                self._waiting[item.instance].append(item)
+                continue
+            else:
+                group[item.instance] = [item]
+                self._waiting[item.instance] = deque()
+            count += 1
+        return group
+
+    def release(self, instance: str, again: list[Item]) -> None:
+        """The instance's group is through: `again`, then what waited for it, is ready."""
+        self._ready.extend(again)
+        self._ready.extend(self._waiting.pop(instance))
+
+    def drain(self) -> list[Item]:
+        """Take out everything that is in no group."""
+        left = list(self._ready)
+        self._ready.clear()
+        for queue in self._waiting.values():
+            left += queue
+            queue.clear()
+        return left

@@ -1,0 +1,240 @@
+"""The orchestrator process: connect, recover, then `Service.run` until told to stop.
+
+Read top-down: `run` is the child's entry point, `_serve` its life.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import uvloop
+from loguru import logger
+from wf.jetstream.sweeper import Sweeper
+
+from orchestrator.advisories import Advisories
+from orchestrator.apply import Limits
+from orchestrator.cache import Cache
+from orchestrator.catalog import ALL as ALL_ACTIVITIES
+from orchestrator.catalog import Catalog
+from orchestrator.definitions import ALL as ALL_DEFINITIONS
+from orchestrator.definitions import Definitions
+from orchestrator.deploy import deploy_directory
+from orchestrator.engine import Engine, Retention
+from orchestrator.expressions import ExpressionLimits
+from orchestrator.journal import Journal
+from orchestrator.lanes import Lanes
+from orchestrator.leases import Leases
+from orchestrator.machine import Limits as MachineLimits
+from orchestrator.parking import Parking
+from orchestrator.publisher import Publisher
+from orchestrator.recovery import Recovery
+from orchestrator.service import Service
+from orchestrator.store import CONSUMERS, Store
+from wf import log, state
+from wf.child import EXIT_BROKER, EXIT_OK, Child
+from wf.errors import BrokerError
+from wf.jetstream import client, topology
+from wf.jetstream.connection import connection
+from wf.jetstream.port import Port
+from wf.settings import Settings
+
+EVENT_ACK_WAIT_S = 30.0  # of the consumers `orchestrator` and `timers`
+RENEW_AFTER_S = EVENT_ACK_WAIT_S / 3
+TICK_S = 2.0
+CATALOG_S = 5.0
+SWEEP_S = 10.0
+MESSAGE_MARGIN_BYTES = 65536  # headers and the frame around a task's input
+
+
+def run(child: Child) -> int:
+    """Entry point of the child process; returns its exit status."""
+    log.configure_child(child)
+    try:
+        return uvloop.run(_serve(child))
+    except BrokerError as error:
+        child.failed("broker", str(error))
+        logger.bind(error=str(error)).error("orchestrator.broker")
+        return EXIT_BROKER
+
+
+async def _serve(child: Child) -> int:
+    settings = child.settings
+    port = await client.connect(
+        connection(settings, "orchestrator"), role="orchestrator", name=child.name
+    )
+    try:
+        await topology.ensure(port, settings)
+        orchestrator = Orchestrator(child, port)
+        await orchestrator.start()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, orchestrator.stop)
+        loop.add_signal_handler(signal.SIGHUP, orchestrator.redeploy)
+        child.ready()
+        logger.info("orchestrator.ready")
+        await orchestrator.run()
+    finally:
+        await port.close()
+    return EXIT_OK
+
+
+class Orchestrator:
+    """The parts of one orchestrator process, wired together."""
+
+    def __init__(self, child: Child, port: Port) -> None:
+        settings = child.settings
+        self._child = child
+        self._settings = settings
+        self._port = port
+        self._lanes = Lanes()
+        self._leases = Leases(port, RENEW_AFTER_S)
+        self._service = Service(port, self._lanes, self._leases, batch=settings.orchestrator.batch)
+        self._definitions = Definitions(port)
+        self._catalog = Catalog(port)
+        self._sweeper = Sweeper(port)
+        self._advisories = Advisories(port)
+        self._recovery = Recovery(port)
+        self._store = Store(port, Cache(settings.orchestrator.cache))
+        self._journal = Journal(
+            state.journal_file(settings, child.index), tuple(stream for stream, _ in CONSUMERS)
+        )
+        publisher = Publisher(port)
+        self._parking = Parking(
+            port,
+            self._store,
+            publisher,
+            new_token=new_token,
+            now_ms=now_ms,
+            ack=self._ack,
+            release=self._service.release,
+            on_error=self._service.fail,
+        )
+        self._engine = Engine(
+            port,
+            self._store,
+            self._definitions,
+            self._journal,
+            publisher,
+            self._parking,
+            limits=_limits(settings, port),
+            retention=_retention(settings),
+            new_token=new_token,
+            done=self._service.done,
+            release=self._service.release,
+        )
+        self._background: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Take over from a predecessor: deliver again what it held, know what it knew."""
+        await self._recovery.reset_consumers()
+        await self._port.subscribe_core(ALL_DEFINITIONS, self._definitions.noticed)
+        await self._port.subscribe_core(ALL_ACTIVITIES, self._catalog.noticed)
+        await deploy_directory(self._port, self._settings.workflows_dir)
+        await self._definitions.refresh()
+        await self._catalog.refresh()
+        self._port.on_reconnect(self._recovery.wanted.set)
+
+    async def run(self) -> None:
+        """Until stopped; then everything that is under way is finished or handed back."""
+        self._spawn(self._every(TICK_S, self._tick))
+        self._spawn(self._every(CATALOG_S, self._catalog.refresh))
+        self._spawn(self._every(SWEEP_S, self._sweep))
+        self._spawn(self._advisories.run())
+        self._spawn(self._recovery.run(self._recover))
+        try:
+            await self._service.run(self._engine)
+        finally:
+            for task in self._background:
+                task.cancel()
+            await asyncio.gather(*self._background, return_exceptions=True)
+            await self._parking.close()
+            self._journal.close()
+            logger.bind(**dict(self._engine.counts)).info("orchestrator.stopped")
+
+    def _spawn(self, work: Awaitable[None]) -> asyncio.Task[None]:
+        task = asyncio.ensure_future(work)
+        task.add_done_callback(self._background_ended)
+        self._background.append(task)
+        return task
+
+    def _background_ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._service.fail(error)
+
+    async def _every(self, period_s: float, work: Callable[[], Awaitable[Any]]) -> None:
+        """Call `work` again and again; while the broker is away it is simply late."""
+        while True:
+            try:
+                await work()
+            except BrokerError as error:
+                logger.bind(error=str(error)).warning("background.late")
+            await asyncio.sleep(period_s)
+
+    async def _tick(self) -> None:
+        self._leases.renew(time.monotonic())
+        self._child.progress(self._engine.counts["applied"])
+        if self._child.orphaned():
+            logger.warning("orchestrator.orphaned")
+            self._service.stop()
+
+    async def _sweep(self) -> None:
+        await self._sweeper.sweep()
+
+    async def _recover(self) -> None:
+        """After a reconnect: the broker may have forgotten acks, or be another one."""
+        await topology.ensure(self._port, self._settings)
+        await self._recovery.reset_consumers()
+        self._catalog.forget()
+        await self._catalog.refresh()
+        await self._definitions.refresh()
+
+    def stop(self) -> None:
+        """Drain: `run` returns when the groups under way are through."""
+        self._service.stop()
+
+    def redeploy(self) -> None:
+        """Register what is new in `workflows_dir`."""
+        self._spawn(self._deploy())
+
+    async def _deploy(self) -> None:
+        try:
+            await deploy_directory(self._port, self._settings.workflows_dir)
+            await self._definitions.refresh()
+        except BrokerError as error:
+            logger.bind(error=str(error)).error("redeploy.failed")
+
+    def _ack(self, item: Any) -> None:
+        self._port.ack(item.delivery)
+        self._service.done(item)
+
+
+def _limits(settings: Settings, port: Port) -> Limits:
+    limits = settings.orchestrator.limits
+    return Limits(
+        snapshot=limits.snapshot,
+        message=port.max_payload - MESSAGE_MARGIN_BYTES,
+        machine=MachineLimits(
+            max_jumps=limits.jumps,
+            max_retry_delay_ms=int(limits.retry_delay * 1000),
+            expressions=ExpressionLimits(limits.expression_time, limits.expression_result),
+        ),
+    )
+
+
+def _retention(settings: Settings) -> Retention:
+    orchestrator = settings.orchestrator
+    return Retention(int(orchestrator.completed_ttl), int(orchestrator.faulted_ttl))
+
+
+def new_token() -> str:
+    """A commit token: random, so that one's own write is told from another's."""
+    return secrets.token_hex(8)
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,134 @@
+"""From a commit to the messages that leave the instance. Pure.
+
+The same function builds them in the hot path, with the events at hand, and in recovery, with the
+events read again from their streams: a flushed and a re-flushed outbox are byte for byte alike.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from orchestrator.record import Commit
+from wf import messages, subjects
+from wf.jetstream import topology
+from wf.jetstream.port import Outgoing
+
+JsonObject = dict[str, Any]
+
+
+@dataclass(slots=True)
+class Outbox:
+    """Messages by stream, and timers to unschedule (subjects in the timer stream)."""
+
+    streams: dict[str, list[Outgoing]] = field(default_factory=dict)
+    purges: list[str] = field(default_factory=list)
+
+    def add(self, stream: str, message: Outgoing) -> None:
+        self.streams.setdefault(stream, []).append(message)
+
+
+def build(snapshot: JsonObject, commit: Commit, events: list[JsonObject]) -> Outbox:
+    """All messages of `commit`. `events` go with `commit.history`, one each, overlaid already."""
+    outbox = Outbox()
+    for message in task_messages(snapshot, commit):
+        outbox.add(topology.ACTIVITY_TASKS, message)
+    for timer in commit.timers:
+        if str(timer) in snapshot["timers"]:
+            outbox.add(topology.WORKFLOW_TIMERS, timer_message(snapshot, timer))
+    instance = snapshot["id"]
+    for n, (entry, event) in enumerate(zip(commit.history, events, strict=True)):
+        outbox.add(
+            topology.WORKFLOW_HISTORY, history_message(snapshot, commit.number, n, entry, event)
+        )
+    for n, (kind, name, evidence) in enumerate(commit.dead):
+        outbox.add(
+            topology.DEAD_LETTERS,
+            Outgoing(
+                subjects.dead_letter(kind, name),
+                orjson.dumps({"v": messages.VERSION, "instance": instance, "evidence": evidence}),
+                message_id=f"{instance}:{commit.number}:dead:{n}",
+            ),
+        )
+    outbox.purges = [subjects.timer_scheduled(instance, str(timer)) for timer in commit.cancelled]
+    return outbox
+
+
+def task_messages(snapshot: JsonObject, commit: Commit) -> list[Outgoing]:
+    """The tasks of `commit` whose runs are still open."""
+    runs = snapshot["runs"]
+    return [task_message(snapshot, run, commit.trace) for run in commit.tasks if str(run) in runs]
+
+
+def task_message(snapshot: JsonObject, number: int, trace: str | None) -> Outgoing:
+    """`activity.tasks.<activity>` for run `number` at its current attempt."""
+    run = snapshot["runs"][str(number)]
+    body = messages.task_body(
+        instance=snapshot["id"],
+        workflow=subjects.qualified(snapshot["namespace"], snapshot["workflow"]),
+        version=snapshot["version"],
+        run=number,
+        attempt=run["attempt"],
+        pointer=run["pointer"],
+        input=run["input"],
+    )
+    return Outgoing(
+        subjects.task(run["activity"]),
+        orjson.dumps(body),
+        message_id=messages.task_message_id(snapshot["id"], number, run["attempt"]),
+        headers={"traceparent": trace} if trace else None,
+    )
+
+
+def timer_message(snapshot: JsonObject, timer: int) -> Outgoing:
+    """A JetStream message schedule (ADR-51) that fires at the timer's `due_ms`."""
+    due_ms = snapshot["timers"][str(timer)]["due_ms"]
+    return schedule(
+        snapshot["id"], str(timer), due_ms, orjson.dumps(messages.timer_body(timer=timer))
+    )
+
+
+def schedule(instance: str, name: str, due_ms: int, data: bytes) -> Outgoing:
+    """Schedule `workflow.timer.fired.<instance>.<name>`; a second one replaces the first."""
+    due = datetime.fromtimestamp(due_ms / 1000, UTC)
+    return Outgoing(
+        subjects.timer_scheduled(instance, name),
+        data,
+        headers={
+            "Nats-Schedule": f"@at {due.isoformat(timespec='milliseconds').replace('+00:00', 'Z')}",
+            "Nats-Schedule-Target": subjects.timer_fired(instance, name),
+        },
+    )
+
+
+def history_message(
+    snapshot: JsonObject,
+    commit_number: int,
+    n: int,
+    entry: tuple[int, str, int, list[JsonObject], JsonObject],
+    event: JsonObject,
+) -> Outgoing:
+    """One applied event with the entries it gave (docs/protocol.md, history)."""
+    now_ms, stream, sequence, entries, _overlay = entry
+    instance = snapshot["id"]
+    body = {
+        "v": messages.VERSION,
+        "commit": commit_number,
+        "n": n,
+        "now_ms": now_ms,
+        "namespace": snapshot["namespace"],
+        "workflow": snapshot["workflow"],
+        "version": snapshot["version"],
+        "stream": stream,
+        "sequence": sequence,
+        "event": event,
+        "entries": entries,
+    }
+    return Outgoing(
+        subjects.history(instance),
+        orjson.dumps(body),
+        message_id=messages.history_message_id(instance, commit_number, n),
+    )

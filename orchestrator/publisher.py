@@ -1,0 +1,125 @@
+"""Publish outboxes: stream by stream, side by side, until each message's fate is known."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from loguru import logger
+
+from orchestrator import outbox as building
+from orchestrator.apply import overlaid
+from orchestrator.inbound import event_of
+from orchestrator.outbox import Outbox
+from orchestrator.record import Commit, Record
+from orchestrator.sending import send
+from wf.errors import BrokerError
+from wf.jetstream import topology
+from wf.jetstream.port import Outgoing, Port, Rejected, Unknown
+
+JsonObject = dict[str, Any]
+
+UNKNOWN_BACKOFF_S = (0.0, 0.1, 0.5, 1.0, 2.0)  # no answer: the broker is restarting, as a rule
+PURGES_AT_ONCE = 50
+
+_Owned = tuple[str, Outgoing]  # instance, message
+
+
+class Publisher:
+    def __init__(self, port: Port) -> None:
+        self._port = port
+
+    async def publish(
+        self, outboxes: dict[str, Outbox], *, replay: bool = False
+    ) -> dict[str, Outbox]:
+        """Send everything; what could not be stored is returned, by instance."""
+        streams: dict[str, list[_Owned]] = {}
+        purges: list[str] = []
+        for instance, outbox in outboxes.items():
+            purges += outbox.purges
+            for stream, messages in outbox.streams.items():
+                streams.setdefault(stream, []).extend((instance, m) for m in messages)
+        left: dict[str, Outbox] = {}
+        await asyncio.gather(
+            *(self._stream(stream, owned, left, replay) for stream, owned in streams.items())
+        )
+        await self._purge(purges)
+        return left
+
+    async def _stream(
+        self, stream: str, owned: list[_Owned], left: dict[str, Outbox], replay: bool
+    ) -> None:
+        """All of one stream. A lost answer is asked again, singly; a refusal is left."""
+        for delay_s in UNKNOWN_BACKOFF_S:
+            if delay_s:
+                await asyncio.sleep(delay_s)
+            outcomes = await send(self._port, stream, [m for _, m in owned], replay=replay)
+            unsure: list[_Owned] = []
+            for one, outcome in zip(owned, outcomes, strict=True):
+                if isinstance(outcome, Unknown):
+                    unsure.append(one)
+                elif isinstance(outcome, Rejected):
+                    _leave(left, stream, one, outcome)
+            if not unsure:
+                return
+            owned, replay = unsure, True
+        for one in owned:
+            left.setdefault(one[0], Outbox()).add(stream, one[1])
+
+    async def _purge(self, subjects: list[str]) -> None:
+        """Unschedule timers. A timer that fires all the same is ignored by its number."""
+        for start in range(0, len(subjects), PURGES_AT_ONCE):
+            await asyncio.gather(
+                *(self._unschedule(s) for s in subjects[start : start + PURGES_AT_ONCE])
+            )
+
+    async def _unschedule(self, subject: str) -> None:
+        try:
+            await self._port.purge(topology.WORKFLOW_TIMERS, subject=subject)
+        except BrokerError as error:
+            logger.bind(subject=subject, error=str(error)).warning("timer.unschedule.failed")
+
+    async def flush(self, cold: dict[str, Record]) -> dict[str, Outbox]:
+        """Publish the outboxes that another process committed, as singles: some of their message
+        ids may be known already. Returns what could not be stored."""
+        outboxes = {
+            instance: await self._rebuild(record.snapshot, record.commit)
+            for instance, record in cold.items()
+            if record.snapshot is not None and record.commit is not None
+        }
+        return await self.publish(outboxes, replay=True)
+
+    async def _rebuild(self, snapshot: JsonObject, commit: Commit) -> Outbox:
+        """The outbox of a stored commit; its events are read again from their streams.
+
+        They are there: the sweeper stays below the ack floor, and they lie above it.
+        """
+        events = [
+            await self._event(snapshot["id"], stream, sequence, overlay)
+            for _, stream, sequence, _, overlay in commit.history
+        ]
+        outbox = building.build(snapshot, commit, events)
+        if commit.parked:  # its tasks have their own flush timer
+            outbox.streams.pop(topology.ACTIVITY_TASKS, None)
+        return outbox
+
+    async def _event(
+        self, instance: str, stream: str, sequence: int, overlay: JsonObject
+    ) -> JsonObject:
+        if "kind" in overlay:
+            return overlay
+        stored = await self._port.at(stream, sequence)
+        if stored is None:  # an operator purged the stream: the history says so, in its place
+            log = logger.bind(instance=instance, stream=stream, sequence=sequence)
+            log.error("history.event.gone")
+            return {"kind": "gone"}
+        return overlaid(event_of(stored), overlay)
+
+
+def _leave(left: dict[str, Outbox], stream: str, one: _Owned, outcome: Rejected) -> None:
+    instance, message = one
+    left.setdefault(instance, Outbox()).add(stream, message)
+    log = logger.bind(
+        instance=instance, subject=message.subject, code=outcome.code, reason=outcome.description
+    )
+    log.warning("publish.refused")

@@ -1,0 +1,112 @@
+"""What the KV holds for one instance: the machine's snapshot and the commit that wrote it. Pure.
+
+The value is the snapshot with one more key, `commit`:
+
+    number    how many commits this instance has had
+    token     random; finding one's own after a lost ack means that the write landed
+    events    [[stream, sequence], …] that this commit applied
+    history   [[now_ms, stream, sequence, entries, overlay], …] one per history message, in order;
+              the event itself is in its stream, `overlay` is what the shell added to it
+    tasks     runs to dispatch; their bodies are rebuilt from the snapshot
+    timers    timers to schedule; likewise
+    cancelled timers to unschedule
+    dead      [[kind, name, evidence], …] dead letters
+    parked    true: all but `tasks` is published, and a flush timer is set for those
+    trace     the traceparent of the start, passed on to tasks
+
+Together these are the outbox of the last commit (DESIGN §6): it may only be overwritten once it
+is known to be published.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from wf.jetstream.port import Stored
+
+JsonObject = dict[str, Any]
+
+
+@dataclass(slots=True)
+class Commit:
+    """The commit that wrote a snapshot, with its outbox. See the module's text for the fields."""
+
+    number: int
+    token: str
+    events: list[tuple[str, int]] = field(default_factory=list)
+    history: list[tuple[int, str, int, list[JsonObject], JsonObject]] = field(default_factory=list)
+    tasks: list[int] = field(default_factory=list)
+    timers: list[int] = field(default_factory=list)
+    cancelled: list[int] = field(default_factory=list)
+    dead: list[tuple[str, str, JsonObject]] = field(default_factory=list)
+    parked: bool = False
+    trace: str | None = None
+
+
+@dataclass(slots=True)
+class Record:
+    """An instance as one process knows it."""
+
+    snapshot: JsonObject | None  # None: there is no such instance
+    commit: Commit | None
+    revision: int  # sequence of its subject's last message; what the next write expects
+    flushed: bool  # this process knows that the outbox of `commit` is published
+    cached: bool = False  # it came from this process's memory, so another may have written since
+    size: int = 0  # bytes in the KV
+
+    @property
+    def commit_number(self) -> int:
+        return self.commit.number if self.commit else 0
+
+
+ABSENT_HEADERS = ("KV-Operation", "Nats-Marker-Reason")
+
+
+def absent(revision: int = 0) -> Record:
+    """No instance under this id; `revision` is that of a delete or expiry marker, if any."""
+    return Record(None, None, revision, flushed=True)
+
+
+def encode(snapshot: JsonObject, commit: Commit) -> bytes:
+    """The KV value."""
+    outbox: JsonObject = {"number": commit.number, "token": commit.token, "events": commit.events}
+    for key in ("history", "tasks", "timers", "cancelled", "dead", "parked", "trace"):
+        value = getattr(commit, key)
+        if value:
+            outbox[key] = value
+    return orjson.dumps({**snapshot, "commit": outbox})
+
+
+def decode(stored: Stored | None) -> Record:
+    """What a KV subject's last message says; a marker of deletion or expiry means absent."""
+    if stored is None:
+        return absent()
+    if stored.headers and any(name in stored.headers for name in ABSENT_HEADERS):
+        return absent(stored.sequence)
+    snapshot: JsonObject = orjson.loads(stored.data)
+    raw = snapshot.pop("commit")
+    commit = Commit(
+        number=raw["number"],
+        token=raw["token"],
+        events=[(stream, sequence) for stream, sequence in raw["events"]],
+        history=[tuple(entry) for entry in raw.get("history", ())],
+        tasks=raw.get("tasks", []),
+        timers=raw.get("timers", []),
+        cancelled=raw.get("cancelled", []),
+        dead=[tuple(entry) for entry in raw.get("dead", ())],
+        parked=raw.get("parked", False),
+        trace=raw.get("trace"),
+    )
+    return Record(snapshot, commit, stored.sequence, flushed=False, size=len(stored.data))
+
+
+def is_published(commit: Commit, floors: dict[str, int]) -> bool:
+    """True when acknowledgements prove that the outbox of `commit` was published.
+
+    An event is acked only after the outbox of the commit that applied it. `floors`: stream →
+    ack floor of its consumer, read before the snapshot was.
+    """
+    return all(sequence <= floors.get(stream, 0) for stream, sequence in commit.events)

@@ -1,0 +1,40 @@
+"""After a crash or a reconnect: have the events above the ack floor delivered again at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from loguru import logger
+
+from orchestrator.store import CONSUMERS
+from wf.errors import BrokerError
+from wf.jetstream.port import Port
+
+RETRY_S = 0.2
+
+
+class Recovery:
+    def __init__(self, port: Port) -> None:
+        self._port = port
+        self.wanted = asyncio.Event()  # set after each reconnect
+
+    async def reset_consumers(self) -> None:
+        """CONSUMER.RESET to the ack floor, instead of waiting out ack_wait (JETSTREAM.md)."""
+        for stream, consumer in CONSUMERS:
+            await self._port.reset_consumer(stream, consumer)
+
+    async def run(self, recover: Callable[[], Awaitable[None]]) -> None:
+        """Carry out `recover` after each reconnect, until it succeeds."""
+        while True:
+            await self.wanted.wait()
+            self.wanted.clear()
+            while True:
+                try:
+                    await recover()
+                except BrokerError as error:
+                    logger.bind(error=str(error)).warning("recovery.retried")
+                    await asyncio.sleep(RETRY_S)
+                else:
+                    logger.info("recovery.done")
+                    break

@@ -1,0 +1,177 @@
+"""The orchestrator's loop: take what is there, commit it as a group, go on.
+
+Natural batching: nothing waits for a group to fill. While one group commits the next one is
+gathered; the size of groups follows the load by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+
+import orjson
+from loguru import logger
+
+from orchestrator.engine import Engine, Group
+from orchestrator.inbound import Item, Unreadable, read
+from orchestrator.lanes import Lanes
+from orchestrator.leases import Leases
+from wf import messages, subjects
+from wf.jetstream import topology
+from wf.jetstream.port import Accepted, Delivery, Outgoing, Port, Pull
+
+GROUPS_AT_ONCE = 2
+HELD_AHEAD = 3  # groups' worth of events that are taken in but not yet acked, at most
+
+
+class Service:
+    def __init__(self, port: Port, lanes: Lanes, leases: Leases, *, batch: int) -> None:
+        self._port = port
+        self._lanes = lanes
+        self._leases = leases
+        self._batch = batch
+        self._pulls: list[Pull] = []
+        self._wake = asyncio.Event()  # something is ready, or room has been made
+        self._room = asyncio.Event()
+        self._room.set()
+        self._groups: set[asyncio.Task[None]] = set()
+        self._stopping = False
+        self._failure: BaseException | None = None
+        self.counts: Counter[str] = Counter()
+
+    async def run(self, engine: Engine) -> None:
+        """Until `stop`; raises what went wrong in a group or an intake."""
+        intakes = [
+            asyncio.create_task(self._intake(topology.WORKFLOW_EVENTS, topology.ORCHESTRATOR)),
+            asyncio.create_task(self._intake(topology.WORKFLOW_TIMERS, topology.TIMERS)),
+        ]
+        for task in intakes:
+            task.add_done_callback(self._ended)
+        try:
+            while not self._stopping:
+                await self._wake.wait()
+                self._wake.clear()
+                while len(self._groups) < GROUPS_AT_ONCE and self._lanes.has_ready:
+                    group = self._lanes.take(self._batch)
+                    if group:
+                        self._begin(engine, group)
+            await self._finish()
+        finally:
+            for task in intakes:
+                task.cancel()
+            await asyncio.gather(*intakes, return_exceptions=True)
+        if self._failure is not None:
+            raise self._failure
+
+    def stop(self) -> None:
+        """Take in nothing more; `run` returns when the groups under way are through."""
+        self._stopping = True
+        self._wake.set()
+
+    def fail(self, error: BaseException) -> None:
+        """Something broke that must not be survived half: end, and let the successor recover."""
+        if self._failure is None:
+            self._failure = error
+        self.stop()
+
+    async def _finish(self) -> None:
+        """Hand back what was not begun, and see the groups under way through."""
+        for pull in self._pulls:
+            for delivery in await pull.stop():
+                self._port.nak(delivery)
+        for item in self._lanes.drain():
+            self._port.nak(item.delivery)
+            self._leases.drop(item)
+        if self._groups and self._failure is None:
+            await asyncio.wait(self._groups)
+        for group in self._groups:
+            group.cancel()
+        await asyncio.gather(*self._groups, return_exceptions=True)
+
+    # Intake
+
+    async def _intake(self, stream: str, consumer: str) -> None:
+        pull = await self._port.pull(stream, consumer, window=self._batch * 2)
+        self._pulls.append(pull)
+        limit = self._batch * HELD_AHEAD
+        while not self._stopping:
+            deliveries = await pull.next(self._batch)
+            now_s = time.monotonic()
+            for delivery in deliveries:
+                item = read(delivery)
+                if isinstance(item, Unreadable):
+                    await self._set_aside(item)
+                else:
+                    self._leases.take(item, now_s)
+                    self._lanes.offer(item)
+            if deliveries:
+                self._wake.set()
+            while len(self._leases) >= limit and not self._stopping:
+                self._room.clear()
+                await self._room.wait()
+
+    async def _set_aside(self, unreadable: Unreadable) -> None:
+        """Store a message that breaks the protocol as a dead letter, then ack it."""
+        delivery = unreadable.delivery
+        name = delivery.subject.replace(".", "_")[:200]
+        letter = dead_letter(delivery, unreadable.reason)
+        message = Outgoing(
+            subjects.dead_letter("message", name),
+            letter,
+            message_id=f"{delivery.stream}:{delivery.sequence}:unreadable",
+        )
+        (outcome,) = await self._port.publish(topology.DEAD_LETTERS, [message])
+        log = logger.bind(subject=delivery.subject, sequence=delivery.sequence)
+        if isinstance(outcome, Accepted):
+            log.bind(reason=unreadable.reason).error("message.unreadable")
+            self.counts["unreadable"] += 1
+            self._port.ack(delivery)
+        else:
+            log.bind(outcome=str(outcome)).warning("dead-letter.not.stored")
+            self._port.nak(delivery, 1.0)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.fail(error)
+
+    # Groups
+
+    def _begin(self, engine: Engine, group: Group) -> None:
+        task = asyncio.create_task(engine.process(group))
+        self._groups.add(task)
+        task.add_done_callback(self._group_done)
+
+    def _group_done(self, task: asyncio.Task[None]) -> None:
+        self._groups.discard(task)
+        self._ended(task)
+        self._wake.set()
+
+    # What the engine tells
+
+    def done(self, item: Item) -> None:
+        """The item was acked or handed back."""
+        self._leases.drop(item)
+        self._room.set()
+
+    def release(self, instance: str, again: list[Item]) -> None:
+        """The instance may be in a group again; `again` goes first."""
+        self._lanes.release(instance, again)
+        self._wake.set()
+
+
+def dead_letter(delivery: Delivery, reason: str) -> bytes:
+    """The evidence of a message that could not be read."""
+    return orjson.dumps(
+        {
+            "v": messages.VERSION,
+            "evidence": {
+                "reason": reason,
+                "subject": delivery.subject,
+                "stream": delivery.stream,
+                "sequence": delivery.sequence,
+                "delivered": delivery.delivered,
+                "payload": delivery.data[:65536].decode("utf-8", "backslashreplace"),
+            },
+        }
+    )

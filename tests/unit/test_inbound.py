@@ -1,0 +1,84 @@
+"""Messages become machine events; what breaks the protocol is told apart."""
+
+import orjson
+import pytest
+
+from orchestrator.inbound import Item, Unreadable, read, to_event
+from wf.errors import MessageError
+from wf.jetstream.port import Delivery
+
+
+def delivery(subject: str, body: object) -> Delivery:
+    return Delivery("S", "c", subject, orjson.dumps(body), None, 5, 1, 1_700_000_000_000, 0, "")
+
+
+def test_a_result_carries_the_activity_of_its_subject() -> None:
+    body = {"v": 1, "run": 3, "attempt": 1, "outcome": "completed", "output": 9}
+    item = read(delivery("workflow.activity.completed.o-1.pay.11", body))
+    assert isinstance(item, Item)
+    assert item.instance == "o-1"
+    assert item.event == {
+        "kind": "result",
+        "activity": "pay",
+        "run": 3,
+        "attempt": 1,
+        "outcome": "completed",
+        "output": 9,
+    }
+
+
+def test_a_start_without_an_id_always_gets_the_same_one() -> None:
+    first = read(delivery("workflow.start.order", {"v": 1, "input": {}}))
+    again = read(delivery("workflow.start.order", {"v": 1, "input": {}}))
+    assert isinstance(first, Item)
+    assert isinstance(again, Item)
+    assert first.instance == again.instance
+    assert len(first.instance) == 26
+
+
+def test_a_start_outside_the_default_namespace_names_it_in_its_subject() -> None:
+    item = read(delivery("workflow.start.sales.order", {"v": 1, "id": "x", "input": 1}))
+    assert isinstance(item, Item)
+    assert (item.event["namespace"], item.event["workflow"]) == ("sales", "order")
+
+
+def test_a_command_carries_its_sequence() -> None:
+    _, event = to_event("workflow.command.requested.o-1.cancel", b'{"v":1}', 77, 0)
+    assert event == {"kind": "command", "verb": "cancel", "sequence": 77}
+
+
+def test_a_timer_is_known_by_its_subject_alone() -> None:
+    assert to_event("workflow.timer.fired.o-1.5", b"", 1, 0) == (
+        "o-1",
+        {"kind": "timer", "timer": 5},
+    )
+
+
+@pytest.mark.parametrize(
+    ("subject", "body"),
+    [
+        ("workflow.start.order", {"v": 2}),
+        ("workflow.start.order", {"v": 1, "id": "a b"}),
+        ("workflow.start.order", {"v": 1, "id": 7}),
+        (
+            "workflow.activity.completed.o.pay",
+            {"v": 1, "run": "3", "attempt": 1, "outcome": "failed"},
+        ),
+        ("workflow.activity.completed.o.pay", {"v": 1, "run": 3, "attempt": 1, "outcome": "fine"}),
+        (
+            "workflow.activity.completed.o.pay",
+            {"v": 1, "run": True, "attempt": 1, "outcome": "failed"},
+        ),
+        ("workflow.timer.fired.o.x", {"v": 1}),
+        ("workflow.other.o.x", {"v": 1}),
+    ],
+)
+def test_a_message_that_breaks_the_protocol_is_unreadable(subject: str, body: object) -> None:
+    result = read(delivery(subject, body))
+    assert isinstance(result, Unreadable)
+    assert result.reason
+
+
+def test_bytes_that_are_no_json_are_refused_with_the_subject() -> None:
+    with pytest.raises(MessageError, match=r"workflow\.start\.order: not JSON"):
+        to_event("workflow.start.order", b"{", 1, 0)

@@ -1,0 +1,72 @@
+"""One instance is never in two uncommitted groups."""
+
+from orchestrator.inbound import Item
+from orchestrator.lanes import Lanes
+from wf.jetstream.port import Delivery
+
+
+def item(instance: str, sequence: int) -> Item:
+    delivery = Delivery("S", "c", "s", b"", None, sequence, 1, 0, 0, "")
+    return Item(delivery, instance, {"kind": "timer"})
+
+
+def sequences(items: list[Item]) -> list[int]:
+    return [one.delivery.sequence for one in items]
+
+
+def test_several_events_of_one_instance_go_in_one_group_in_order() -> None:
+    lanes = Lanes()
+    for n, name in enumerate(["a", "b", "a"]):
+        lanes.offer(item(name, n))
+    group = lanes.take(10)
+    assert {name: sequences(items) for name, items in group.items()} == {"a": [0, 2], "b": [1]}
+    assert not lanes.has_ready
+
+
+def test_an_event_of_a_busy_instance_waits_until_its_group_is_through() -> None:
+    lanes = Lanes()
+    lanes.offer(item("a", 1))
+    lanes.take(10)
+    lanes.offer(item("a", 2))
+    lanes.offer(item("b", 3))
+    assert list(lanes.take(10)) == ["b"]
+    lanes.release("a", [])
+    assert sequences(lanes.take(10)["a"]) == [2]
+
+
+def test_what_was_left_over_goes_before_what_came_later() -> None:
+    lanes = Lanes()
+    first = item("a", 1)
+    lanes.offer(first)
+    lanes.take(10)
+    lanes.offer(item("a", 2))
+    lanes.release("a", [first])
+    assert sequences(lanes.take(10)["a"]) == [1, 2]
+
+
+def test_a_group_stops_at_its_limit_and_the_rest_stays_ready() -> None:
+    lanes = Lanes()
+    for n in range(5):
+        lanes.offer(item(f"i{n}", n))
+    assert len(lanes.take(3)) == 3
+    assert len(lanes.take(3)) == 2
+
+
+def test_the_rest_of_an_instance_beyond_the_limit_waits_for_its_group() -> None:
+    lanes = Lanes()
+    for n in range(3):
+        lanes.offer(item("a", n))
+    assert sequences(lanes.take(2)["a"]) == [0, 1]
+    assert lanes.take(2) == {}
+    lanes.release("a", [])
+    assert sequences(lanes.take(2)["a"]) == [2]
+
+
+def test_drain_gives_everything_that_is_in_no_group() -> None:
+    lanes = Lanes()
+    for n, name in enumerate(["a", "a", "b"]):
+        lanes.offer(item(name, n))
+    lanes.take(1)
+    lanes.offer(item("a", 9))
+    assert sorted(sequences(lanes.drain())) == [1, 2, 9]
+    assert not lanes.has_ready

@@ -15,6 +15,7 @@ from wf.jetstream.port import WRONG_LAST_SEQUENCE, Accepted, Outgoing, Port, Sto
 from wf.storing import refused, store_one
 
 _PREFIX = "$KV.WORKFLOW_DEFINITIONS."
+_PRETTY = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS
 _MARKERS = ("KV-Operation", "Nats-Marker-Reason")
 
 
@@ -52,14 +53,14 @@ async def register(port: Port, definition: RegisteredDefinition) -> Literal["cre
     for _ in range(5):  # each further turn means that somebody else wrote in between
         outcome = await store_one(
             port,
-            topology.KV_DEFINITIONS,
+            topology.WORKFLOW_DEFINITIONS,
             Outgoing(definition.subject, definition.body, expected=expected),
         )
         if isinstance(outcome, Accepted):
             return "created"
         if outcome.code != WRONG_LAST_SEQUENCE:
-            raise refused(topology.KV_DEFINITIONS, outcome)
-        stored = await port.last(topology.KV_DEFINITIONS, definition.subject, leader=True)
+            raise refused(topology.WORKFLOW_DEFINITIONS, outcome)
+        stored = await port.last(topology.WORKFLOW_DEFINITIONS, definition.subject, leader=True)
         if stored is None:
             expected = 0
         elif _is_marker(stored):
@@ -75,14 +76,16 @@ async def register(port: Port, definition: RegisteredDefinition) -> Literal["cre
 
 async def find(port: Port, namespace: str, name: str, version: str) -> RegisteredDefinition | None:
     """The registered version, or None."""
-    stored = await port.last(topology.KV_DEFINITIONS, subjects.definition(namespace, name, version))
+    stored = await port.last(
+        topology.WORKFLOW_DEFINITIONS, subjects.definition(namespace, name, version)
+    )
     return None if stored is None or _is_marker(stored) else from_stored(stored)
 
 
 async def registered(port: Port) -> list[RegisteredDefinition]:
     """Every version, sorted by namespace, name and version."""
-    names = await port.subjects(topology.KV_DEFINITIONS, _PREFIX + ">")
-    found = await port.last_many(topology.KV_DEFINITIONS, sorted(names))
+    names = await port.subjects(topology.WORKFLOW_DEFINITIONS, _PREFIX + ">")
+    found = await port.last_many(topology.WORKFLOW_DEFINITIONS, sorted(names))
     definitions = [from_stored(stored) for stored in found.values() if not _is_marker(stored)]
     return sorted(definitions, key=lambda d: (d.namespace, d.name, version_key(d.version)))
 
@@ -118,11 +121,12 @@ def conflict_text(definition: RegisteredDefinition, stored: bytes) -> str:
 
 
 def _pretty(body: bytes) -> list[str]:
-    return orjson.dumps(orjson.loads(body), option=orjson.OPT_INDENT_2).decode().splitlines()
+    return orjson.dumps(orjson.loads(body), option=_PRETTY).decode().splitlines()
 
 
 def _same(left: bytes, right: bytes) -> bool:
-    # Key order matters: tasks run in it. So the text of the canonical form is what counts.
+    # An older build may have laid its canonical form out otherwise. Compared as text, because in
+    # Python 1 == 1.0 == True.
     return left == right or _pretty(left) == _pretty(right)
 
 

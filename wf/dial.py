@@ -1,28 +1,41 @@
-"""Reaching the broker: from settings, or from addresses given directly."""
+"""Reaching the broker: from settings, or at addresses given directly."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from wf.errors import BrokerError
+from wf.jetstream.connection import Connection, from_settings
 from wf.jetstream.port import Port
+from wf.settings import find_config, load
 
+ROLE = "client"
 CONNECT_S = 3.0  # how long a client tries before it says that there is no broker
+
+
+def connection_to(
+    config: str | Path | None, servers: str | Sequence[str] | None, role: str = ROLE
+) -> Connection:
+    """Where to connect and as whom: `servers` (URLs, maybe with user:password@), else settings.
+
+    `config` is the path of a pool.toml; without it and without `servers`: WF_CONFIG, ./pool.toml,
+    ./config/pool.toml, /etc/wf-supervisor/pool.toml. Raises ConfigError when none is found or it
+    is wrong, BrokerError when the embedded broker's files are missing.
+    """
+    if servers:
+        return Connection(servers=(servers,) if isinstance(servers, str) else tuple(servers))
+    return from_settings(load(find_config(config)), role)
 
 
 async def dial(
     config: str | Path | None = None,
     servers: str | Sequence[str] | None = None,
     *,
-    role: str = "client",
     name: str = "wf-client",
     timeout_s: float = CONNECT_S,
 ) -> Port:
-    """Connect to `servers` (URLs), or else as the pool's settings say.
+    """Connect. Arguments and errors as for `connection_to`; BrokerError after `timeout_s`."""
+    connection = connection_to(config, servers)
+    from wf.jetstream.client import connect  # nats-py: not before it is known that it is needed
 
-    `config` is the path of a pool.toml; without it and without `servers`: WF_CONFIG, ./pool.toml,
-    ./config/pool.toml, /etc/wf-supervisor/pool.toml. Raises ConfigError when none is found or it
-    is wrong, BrokerError when no server answers within `timeout_s`.
-    """
-    raise BrokerError("")
+    return await connect(connection, role=ROLE, name=name, timeout_s=timeout_s)

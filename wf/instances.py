@@ -123,7 +123,7 @@ def from_stored(stored: Stored | None) -> Instance | None:
 async def find(port: Port, instance: str) -> Instance | None:
     """The instance, or None when there is no snapshot of it."""
     subjects.check_name("instance", instance)
-    return from_stored(await port.last(topology.KV_STATES, subjects.state(instance)))
+    return from_stored(await port.last(topology.WORKFLOW_STATES, subjects.state(instance)))
 
 
 async def get(port: Port, instance: str) -> Instance:
@@ -180,7 +180,7 @@ async def find_many(port: Port, names: Sequence[str]) -> list[Instance]:
     if not names:
         return []
     wanted = [subjects.state(name) for name in names]
-    states = await port.last_many(topology.KV_STATES, wanted)
+    states = await port.last_many(topology.WORKFLOW_STATES, wanted)
     instances = (from_stored(states.get(subject)) for subject in wanted)
     return [instance for instance in instances if instance is not None]
 

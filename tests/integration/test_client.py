@@ -14,6 +14,7 @@ import pytest
 
 from wf import messages, subjects
 from wf.blocking import BlockingClient
+from wf.client import Client
 from wf.definitions import RegisteredDefinition, register
 from wf.errors import DefinitionConflict, NotEnded, NotFound, WorkflowCancelled, WorkflowFaulted
 from wf.jetstream import topology
@@ -21,6 +22,16 @@ from wf.jetstream.port import Outgoing
 from wf.starting import Start
 
 ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def client(js):
+    return Client(js)
+
+
+@pytest.fixture
+def broker_url(nats_server):
+    return nats_server.url
 
 
 class FakeOrchestrator:
@@ -32,9 +43,7 @@ class FakeOrchestrator:
         self.started = []
 
     async def run(self):
-        pull = await self.port.pull(
-            topology.WORKFLOW_EVENTS, topology.ORCHESTRATOR_CONSUMER, window=100
-        )
+        pull = await self.port.pull(topology.WORKFLOW_EVENTS, topology.ORCHESTRATOR, window=100)
         try:
             while deliveries := await pull.next(100):
                 for delivery in deliveries:
@@ -60,7 +69,7 @@ class FakeOrchestrator:
 
     async def begin(self, inbound, body, delivery):
         instance = body["id"]
-        if await self.port.last(topology.KV_STATES, subjects.state(instance)):
+        if await self.port.last(topology.WORKFLOW_STATES, subjects.state(instance)):
             return
         self.started.append(instance)
         namespace, workflow = subjects.split_qualified(inbound.name)
@@ -82,7 +91,7 @@ class FakeOrchestrator:
         await self.save(snapshot, delivery, event)
 
     async def change(self, instance, delivery, event, **fields):
-        stored = await self.port.last(topology.KV_STATES, subjects.state(instance))
+        stored = await self.port.last(topology.WORKFLOW_STATES, subjects.state(instance))
         await self.save({**orjson.loads(stored.data), **fields}, delivery, event)
 
     async def save(self, snapshot, delivery, event):
@@ -92,7 +101,7 @@ class FakeOrchestrator:
         if snapshot["status"] in ("completed", "faulted", "cancelled"):
             snapshot["ended_ms"] = delivery.timestamp_ms + 5
         state = Outgoing(subjects.state(instance), orjson.dumps(snapshot))
-        await self.port.publish(topology.KV_STATES, [state])
+        await self.port.publish(topology.WORKFLOW_STATES, [state])
         history = messages.encode(
             {
                 "v": 1,
@@ -131,161 +140,126 @@ def definition(body=b'{"do":[]}', version="1.0.0"):
 # Definitions
 
 
-def test_a_version_is_registered_once_and_never_changes(on_broker):
-    async def scenario(client):
-        port = client.port
-        assert await register(port, definition()) == "created"
-        assert await register(port, definition()) == "unchanged"
-        with pytest.raises(DefinitionConflict) as caught:
-            await register(port, definition(b'{"do":[{"pay":{}}]}'))
-        assert '+      "pay": {}' in str(caught.value)
-        assert "document.version" in str(caught.value)
-        assert await register(port, definition(version="1.10.0")) == "created"
-        assert await register(port, definition(version="1.9.0")) == "created"
-        found = await client.definitions()
-        assert [d.title for d in found] == ["order 1.0.0", "order 1.9.0", "order 1.10.0"]
-        assert found[0].body == b'{"do":[]}'
-        assert found[0].registered_ms > 0
-
-    on_broker(scenario)
+async def test_a_version_is_registered_once_and_never_changes(client):
+    port = client.port
+    assert await register(port, definition()) == "created"
+    assert await register(port, definition()) == "unchanged"
+    with pytest.raises(DefinitionConflict) as caught:
+        await register(port, definition(b'{"do":[{"pay":{}}]}'))
+    assert '+      "pay": {}' in str(caught.value)
+    assert "document.version" in str(caught.value)
+    assert await register(port, definition(version="1.10.0")) == "created"
+    assert await register(port, definition(version="1.9.0")) == "created"
+    found = await client.definitions()
+    assert [d.title for d in found] == ["order 1.0.0", "order 1.9.0", "order 1.10.0"]
+    assert found[0].body == b'{"do":[]}'
+    assert found[0].registered_ms > 0
 
 
-def test_of_two_that_register_one_version_at_once_exactly_one_creates_it(on_broker):
-    async def scenario(client):
-        outcomes = await asyncio.gather(*(register(client.port, definition()) for _ in range(8)))
-        assert sorted(outcomes) == ["created"] + ["unchanged"] * 7
-
-    on_broker(scenario)
+async def test_of_two_that_register_one_version_at_once_exactly_one_creates_it(client):
+    outcomes = await asyncio.gather(*(register(client.port, definition()) for _ in range(8)))
+    assert sorted(outcomes) == ["created"] + ["unchanged"] * 7
 
 
 # Starting and waiting
 
 
-def test_a_started_instance_gives_its_output(on_broker):
-    async def scenario(client):
-        async with orchestrated(client.port):
-            id = await client.start("order", {"n": 1})
-            assert len(id) == 26
-            done = await client.result(id, timeout_s=10)
-            assert (done.status, done.output, done.workflow) == ("completed", {"n": 1}, "order")
-            assert "commit" not in done.public()
-
-    on_broker(scenario)
+async def test_a_started_instance_gives_its_output(client):
+    async with orchestrated(client.port):
+        id = await client.start("order", {"n": 1})
+        assert len(id) == 26
+        done = await client.result(id, timeout_s=10)
+        assert (done.status, done.output, done.workflow) == ("completed", {"n": 1}, "order")
+        assert "commit" not in done.public()
 
 
-def test_starting_an_id_again_starts_nothing(on_broker):
-    async def scenario(client):
-        async with orchestrated(client.port) as fake:
-            for number in range(3):
-                assert await client.start("order", number, id="order-1") == "order-1"
-            assert (await client.result("order-1", timeout_s=10)).output == 0
-            again = await client.start_many([Start("order", 9, id="order-1")])
-            assert again[0].duplicate
-            assert fake.started == ["order-1"]
-
-    on_broker(scenario)
+async def test_starting_an_id_again_starts_nothing(client):
+    async with orchestrated(client.port) as fake:
+        for number in range(3):
+            assert await client.start("order", number, id="order-1") == "order-1"
+        assert (await client.result("order-1", timeout_s=10)).output == 0
+        again = await client.start_many([Start("order", 9, id="order-1")])
+        assert again[0].duplicate
+        assert fake.started == ["order-1"]
 
 
-def test_many_starts_go_in_batches_and_a_repeated_batch_starts_nothing(on_broker):
-    async def scenario(client):
-        async with orchestrated(client.port) as fake:
-            starts = [Start("order", n, id=f"many-{n}") for n in range(1200)]
-            started = await client.start_many(starts)
-            assert [one.id for one in started] == [one.id for one in starts]
-            again = await client.start_many(starts)
-            assert all(one.duplicate for one in again)
-            done = await asyncio.gather(*(client.result(f"many-{n}") for n in (0, 599, 1199)))
-            assert [one.output for one in done] == [0, 599, 1199]
-            assert len(fake.started) == len(set(fake.started))
-
-    on_broker(scenario)
+async def test_many_starts_go_in_batches_and_a_repeated_batch_starts_nothing(client):
+    async with orchestrated(client.port) as fake:
+        starts = [Start("order", n, id=f"many-{n}") for n in range(1200)]
+        started = await client.start_many(starts)
+        assert [one.id for one in started] == [one.id for one in starts]
+        again = await client.start_many(starts)
+        assert all(one.duplicate for one in again)
+        done = await asyncio.gather(*(client.result(f"many-{n}") for n in (0, 599, 1199)))
+        assert [one.output for one in done] == [0, 599, 1199]
+        assert len(fake.started) == len(set(fake.started))
 
 
-def test_a_fault_and_a_cancellation_are_raised_and_wait_returns_them(on_broker):
-    async def scenario(client):
-        async with orchestrated(client.port):
-            faulted = await client.start("fail", id="f")
-            with pytest.raises(WorkflowFaulted, match="no money") as caught:
-                await client.result(faulted, timeout_s=10)
-            assert caught.value.error["title"] == "Declined"
-            assert (await client.wait("f")).status == "faulted"
-            await client.start("park", id="p")
-            await client.cancel("p", reason="because")
-            with pytest.raises(WorkflowCancelled):
-                await client.result("p", timeout_s=10)
-
-    on_broker(scenario)
+async def test_a_fault_and_a_cancellation_are_raised_and_wait_returns_them(client):
+    async with orchestrated(client.port):
+        faulted = await client.start("fail", id="f")
+        with pytest.raises(WorkflowFaulted, match="no money") as caught:
+            await client.result(faulted, timeout_s=10)
+        assert caught.value.error["title"] == "Declined"
+        assert (await client.wait("f")).status == "faulted"
+        await client.start("park", id="p")
+        await client.cancel("p", reason="because")
+        with pytest.raises(WorkflowCancelled):
+            await client.result("p", timeout_s=10)
 
 
-def test_waiting_survives_a_lost_notice(on_broker):
-    async def scenario(client):
-        async with orchestrated(client.port, notify=False):
-            id = await client.start("order", 1)
-            ended = await client.wait_until(
-                id, lambda i: i.is_terminal, timeout_s=10, reread_s=0.05
-            )
-            assert ended.output == 1
-
-    on_broker(scenario)
+async def test_waiting_survives_a_lost_notice(client):
+    async with orchestrated(client.port, notify=False):
+        id = await client.start("order", 1)
+        ended = await client.wait_until(id, lambda i: i.is_terminal, timeout_s=10, reread_s=0.05)
+        assert ended.output == 1
 
 
-def test_waiting_ends_when_the_time_is_over_and_says_how_it_stands(on_broker):
-    async def scenario(client):
-        with pytest.raises(NotEnded, match="not been taken by an orchestrator"):
-            await client.result("nobody", timeout_s=0.1)
-        async with orchestrated(client.port):
-            await client.start("park", id="p")
-            await client.wait_until("p", lambda i: i.status == "waiting", timeout_s=10)
-            with pytest.raises(NotEnded, match="is waiting"):
-                await client.result("p", timeout_s=0.1)
-
-    on_broker(scenario)
+async def test_waiting_ends_when_the_time_is_over_and_says_how_it_stands(client):
+    with pytest.raises(NotEnded, match="not been taken by an orchestrator"):
+        await client.result("nobody", timeout_s=0.1)
+    async with orchestrated(client.port):
+        await client.start("park", id="p")
+        await client.wait_until("p", lambda i: i.status == "waiting", timeout_s=10)
+        with pytest.raises(NotEnded, match="is waiting"):
+            await client.result("p", timeout_s=0.1)
 
 
 # Looking
 
 
-def test_an_unknown_instance_is_not_found(on_broker):
-    async def scenario(client):
-        with pytest.raises(NotFound, match="nobody"):
-            await client.get("nobody")
-        assert await client.history("nobody") == []
-
-    on_broker(scenario)
+async def test_an_unknown_instance_is_not_found(client):
+    with pytest.raises(NotFound, match="nobody"):
+        await client.get("nobody")
+    assert await client.history("nobody") == []
 
 
-def test_history_is_in_order_with_duplicates_skipped(on_broker):
-    async def scenario(client):
-        async with orchestrated(client.port):
-            await client.start("park", {"n": 1}, id="p")
-            await client.suspend("p")
-            await client.resume("p")
-            await client.signal("p", "go", {"ok": True})
-            assert (await client.result("p", timeout_s=10)).output == {"ok": True}
-            entries = await client.history("p")
-            kinds = [(entry.commit, entry.event["kind"]) for entry in entries]
-            assert kinds == [(1, "start"), (2, "command"), (3, "command"), (4, "signal")]
-
-    on_broker(scenario)
+async def test_history_is_in_order_with_duplicates_skipped(client):
+    async with orchestrated(client.port):
+        await client.start("park", {"n": 1}, id="p")
+        await client.suspend("p")
+        await client.resume("p")
+        await client.signal("p", "go", {"ok": True})
+        assert (await client.result("p", timeout_s=10)).output == {"ok": True}
+        entries = await client.history("p")
+        kinds = [(entry.commit, entry.event["kind"]) for entry in entries]
+        assert kinds == [(1, "start"), (2, "command"), (3, "command"), (4, "signal")]
 
 
-def test_the_newest_instances_come_first_and_a_bounded_window_says_so(on_broker):
-    async def scenario(client):
-        async with orchestrated(client.port):
-            for number in range(10):
-                await client.start("fail" if number % 3 == 0 else "order", id=f"i-{number}")
-            await asyncio.gather(*(client.wait(f"i-{n}", timeout_s=10) for n in range(10)))
-            newest = await client.recent(limit=3)
-            assert [one.id for one in newest.instances] == ["i-9", "i-8", "i-7"]
-            assert not newest.bounded
-            faulted = await client.recent(status="faulted")
-            assert [one.id for one in faulted.instances] == ["i-9", "i-6", "i-3", "i-0"]
-            assert not faulted.bounded
-            seen = await client.recent(window=4)
-            assert [one.id for one in seen.instances] == ["i-9", "i-8"]
-            assert seen.bounded
-
-    on_broker(scenario)
+async def test_the_newest_instances_come_first_and_a_bounded_window_says_so(client):
+    async with orchestrated(client.port):
+        for number in range(10):
+            await client.start("fail" if number % 3 == 0 else "order", id=f"i-{number}")
+        await asyncio.gather(*(client.wait(f"i-{n}", timeout_s=10) for n in range(10)))
+        newest = await client.recent(limit=3)
+        assert [one.id for one in newest.instances] == ["i-9", "i-8", "i-7"]
+        assert not newest.bounded
+        faulted = await client.recent(status="faulted")
+        assert [one.id for one in faulted.instances] == ["i-9", "i-6", "i-3", "i-0"]
+        assert not faulted.bounded
+        seen = await client.recent(window=4)
+        assert [one.id for one in seen.instances] == ["i-9", "i-8"]
+        assert seen.bounded
 
 
 # The blocking client and the command line
@@ -305,86 +279,74 @@ async def wf(url, *arguments, stdin=b""):
     return process.returncode, out.decode(), err.decode()
 
 
-def test_the_blocking_client_does_the_same(on_broker, broker_url):
-    async def scenario(client):
-        def blocking():
-            with BlockingClient(servers=broker_url) as blocked:
-                id = blocked.start("order", {"n": 2}, id="b")
-                output = blocked.result(id, timeout_s=10).output
-                return output, blocked.get(id).status, len(blocked.history(id))
+async def test_the_blocking_client_does_the_same(client, broker_url):
+    def blocking():
+        with BlockingClient(servers=broker_url) as blocked:
+            id = blocked.start("order", {"n": 2}, id="b")
+            output = blocked.result(id, timeout_s=10).output
+            return output, blocked.get(id).status, len(blocked.history(id))
 
-        async with orchestrated(client.port):
-            assert await asyncio.to_thread(blocking) == ({"n": 2}, "completed", 1)
-
-    on_broker(scenario)
+    async with orchestrated(client.port):
+        assert await asyncio.to_thread(blocking) == ({"n": 2}, "completed", 1)
 
 
-def test_start_with_wait_prints_the_output_and_its_status_tells_the_end(on_broker, broker_url):
-    async def scenario(client):
-        async with orchestrated(client.port):
-            status, out, _ = await wf(
-                broker_url, "start", "order", "--input", '{"n": 3}', "--wait", "--id", "o"
-            )
-            assert (status, orjson.loads(out)) == (0, {"n": 3})
-            status, out, _ = await wf(
-                broker_url, "start", "order", "--input", "-", "--wait", "--json", stdin=b"[4]"
-            )
-            shape = orjson.loads(out)
-            assert (status, shape["status"], shape["output"]) == (0, "completed", [4])
-            status, out, err = await wf(broker_url, "start", "fail", "--wait", "--id", "f")
-            assert (status, out) == (1, "")
-            assert "error: f faulted: Declined: no money" in err
-            status, _, err = await wf(
-                broker_url, "start", "park", "--wait", "--timeout", "200ms", "--id", "p"
-            )
-            assert status == 4
-            assert "wf show p" in err
-
-    on_broker(scenario)
+async def test_start_with_wait_prints_the_output_and_its_status_tells_the_end(client, broker_url):
+    async with orchestrated(client.port):
+        status, out, _ = await wf(
+            broker_url, "start", "order", "--input", '{"n": 3}', "--wait", "--id", "o"
+        )
+        assert (status, orjson.loads(out)) == (0, {"n": 3})
+        status, out, _ = await wf(
+            broker_url, "start", "order", "--input", "-", "--wait", "--json", stdin=b"[4]"
+        )
+        shape = orjson.loads(out)
+        assert (status, shape["status"], shape["output"]) == (0, "completed", [4])
+        status, out, err = await wf(broker_url, "start", "fail", "--wait", "--id", "f")
+        assert (status, out) == (1, "")
+        assert "error: f faulted: Declined: no money" in err
+        status, _, err = await wf(
+            broker_url, "start", "park", "--wait", "--timeout", "200ms", "--id", "p"
+        )
+        assert status == 4
+        assert "wf show p" in err
 
 
-def test_show_list_and_history_print_tables_and_json(on_broker, broker_url):
-    async def scenario(client):
-        async with orchestrated(client.port):
-            await client.start("order", {"n": 5}, id="o")
-            await client.result("o", timeout_s=10)
-            status, out, _ = await wf(broker_url, "show", "o", "--json")
-            snapshot = orjson.loads(out)
-            assert (status, snapshot["output"], "commit" in snapshot) == (0, {"n": 5}, False)
-            _, out, _ = await wf(broker_url, "show", "o", "--raw")
-            assert orjson.loads(out)["commit"]["number"] == 1
-            _, out, _ = await wf(broker_url, "show", "o")
-            assert "completed" in out
-            _, out, _ = await wf(broker_url, "list", "--json")
-            (listed,) = orjson.loads(out)
-            assert (listed["id"], listed["status"], listed["workflow"]) == (
-                "o",
-                "completed",
-                "order",
-            )
-            _, out, _ = await wf(broker_url, "history", "o")
-            assert "instance.completed" in out
-            status, out, err = await wf(broker_url, "show", "nobody", "--json")
-            assert (status, out) == (1, "")
-            assert "error: there is no instance 'nobody'" in err
-
-    on_broker(scenario)
+async def test_show_list_and_history_print_tables_and_json(client, broker_url):
+    async with orchestrated(client.port):
+        await client.start("order", {"n": 5}, id="o")
+        await client.result("o", timeout_s=10)
+        status, out, _ = await wf(broker_url, "show", "o", "--json")
+        snapshot = orjson.loads(out)
+        assert (status, snapshot["output"], "commit" in snapshot) == (0, {"n": 5}, False)
+        _, out, _ = await wf(broker_url, "show", "o", "--raw")
+        assert orjson.loads(out)["commit"]["number"] == 1
+        _, out, _ = await wf(broker_url, "show", "o")
+        assert "completed" in out
+        _, out, _ = await wf(broker_url, "list", "--json")
+        (listed,) = orjson.loads(out)
+        assert (listed["id"], listed["status"], listed["workflow"]) == (
+            "o",
+            "completed",
+            "order",
+        )
+        _, out, _ = await wf(broker_url, "history", "o")
+        assert "instance.completed" in out
+        status, out, err = await wf(broker_url, "show", "nobody", "--json")
+        assert (status, out) == (1, "")
+        assert "error: there is no instance 'nobody'" in err
 
 
-def test_commands_confirm_what_took_effect_and_refuse_what_has_ended(on_broker, broker_url):
-    async def scenario(client):
-        async with orchestrated(client.port):
-            await client.start("park", id="p")
-            await client.wait_until("p", lambda i: i.status == "waiting", timeout_s=10)
-            status, out, _ = await wf(broker_url, "suspend", "p")
-            assert (status, out) == (0, "p is suspended\n")
-            status, out, _ = await wf(broker_url, "resume", "p", "--json")
-            assert orjson.loads(out) == {"id": "p", "status": "waiting", "confirmed": True}
-            status, out, _ = await wf(broker_url, "signal", "p", "go", "--data", "7")
-            assert status == 0
-            assert (await client.result("p", timeout_s=10)).output == 7
-            status, _, err = await wf(broker_url, "cancel", "p")
-            assert status == 1
-            assert "cancel refused: instance p is completed already" in err
-
-    on_broker(scenario)
+async def test_commands_confirm_what_took_effect_and_refuse_what_has_ended(client, broker_url):
+    async with orchestrated(client.port):
+        await client.start("park", id="p")
+        await client.wait_until("p", lambda i: i.status == "waiting", timeout_s=10)
+        status, out, _ = await wf(broker_url, "suspend", "p")
+        assert (status, out) == (0, "p is suspended\n")
+        status, out, _ = await wf(broker_url, "resume", "p", "--json")
+        assert orjson.loads(out) == {"id": "p", "status": "waiting", "confirmed": True}
+        status, out, _ = await wf(broker_url, "signal", "p", "go", "--data", "7")
+        assert status == 0
+        assert (await client.result("p", timeout_s=10)).output == 7
+        status, _, err = await wf(broker_url, "cancel", "p")
+        assert status == 1
+        assert "cancel refused: instance p is completed already" in err

@@ -37,3 +37,9 @@ def test_a_part_that_is_not_installed_is_named_with_the_remedy(monkeypatch):
     monkeypatch.setitem(plugins.ENTRY_POINTS, "absent", "no_such_package.module:function")
     with pytest.raises(WfError, match=r"no_such_package\.module, which is not installed"):
         plugins.resolve("absent")
+
+
+def test_key_order_is_no_difference_but_a_number_written_otherwise_is():
+    deployed = RegisteredDefinition("default", "order", "1.0.0", b'{"a":1,"b":2}')
+    assert "\n-" not in conflict_text(deployed, b'{"b":2,"a":1}')
+    assert "\n-" in conflict_text(deployed, b'{"b":2,"a":1.0}')

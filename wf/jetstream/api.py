@@ -1,4 +1,4 @@
-"""Requests to the JetStream API: JSON in, JSON out, errors by code, retried while it makes sense."""
+"""Requests to the JetStream API: JSON in, JSON out, errors by code, asked again while it helps."""
 
 from __future__ import annotations
 

@@ -232,20 +232,23 @@ async def connect(
             skip_subject_validation=True,
         )
     )
-    done, _ = await asyncio.wait(
-        {dialing, refused}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED
-    )
-    if dialing not in done:
+    pending: set[asyncio.Future[Any]] = {dialing, refused}
+    try:
+        await asyncio.wait(pending, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        if not dialing.done():
+            raise BrokerError(
+                connection.refused(role) if refused.done() else connection.unreachable(timeout_s)
+            )
+        error = dialing.exception()
+        if error is not None:
+            raise BrokerError(f"{connection.unreachable(timeout_s)} ({error})") from error
+    except BaseException:
         dialing.cancel()
         await asyncio.wait([dialing])
         await wire.close()
-        raise BrokerError(
-            connection.refused(role) if refused in done else connection.unreachable(timeout_s)
-        )
-    refused.cancel()
-    error = dialing.exception()
-    if error is not None:
-        raise BrokerError(f"{connection.unreachable(timeout_s)} ({error})") from error
+        raise
+    finally:
+        refused.cancel()
     wire.whole.set()
     inbox = f"{connection.inbox_prefix(role)}.{wire._nuid.next().decode()}"
     return JetStream(wire, inbox)

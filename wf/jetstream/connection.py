@@ -49,8 +49,8 @@ class Connection:
     def refused(self, role: str) -> str:
         who = f"user {self.user!r}" if self.user else "this connection"
         return (
-            f"{self._where()}: the broker refused {who} (role {role}); check [nats] user, password, "
-            "credentials or nkey"
+            f"{self._where()}: the broker refused {who} (role {role}); check [nats] user, "
+            "password, credentials or nkey"
         )
 
     def unreachable(self, timeout_s: float) -> str:

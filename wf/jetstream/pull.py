@@ -35,7 +35,7 @@ NO_RESPONDERS = 503
 
 
 class JetStreamPull:
-    """`wf.jetstream.port.Pull` on a real server. Use from one task; `stop` may come from another."""
+    """`wf.jetstream.port.Pull` on a real server. `next` is for one task at a time."""
 
     def __init__(self, wire: Wire, stream: str, consumer: str, inbox: str, window: int) -> None:
         self.stream = stream

@@ -55,7 +55,7 @@ class Wire(Client):
             self._pending = []
             self._pending_data_size = 0
 
-    async def flush(self, timeout: float = 10) -> None:  # type: ignore[override]
+    async def flush(self, timeout: float = 10) -> None:
         """Return when the server has seen everything sent so far."""
         self._write()
         await super().flush(timeout)  # type: ignore[arg-type]

@@ -32,11 +32,11 @@ async def announce(port: Port, activity: str, entry: JsonObject) -> None:
     while True:
         try:
             written = written or await _is_put(port, activity, entry)
-            if await has_consumer(port, activity):
-                return
-            reason = "the engine has not made the consumer yet"
+            await _ask_for_consumer(port, activity)
         except (BrokerError, NotFound) as error:  # the catalogue itself may not be made yet
             reason = str(error)
+        else:
+            return
         await asyncio.sleep(delay_s * random.uniform(0.5, 1.0))
         delay_s = min(delay_s * 1.5, MAX_DELAY_S)
         now_s = loop.time()
@@ -61,25 +61,21 @@ async def put(port: Port, activity: str, entry: JsonObject) -> bool:
     subject = subjects.catalog(activity)
     data = orjson.dumps(entry, option=orjson.OPT_SORT_KEYS)
     while True:
-        stored = await port.last(topology.KV_CATALOG, subject)
+        stored = await port.last(topology.ACTIVITY_CATALOG, subject)
         if stored is not None and stored.data == data:
             return False
         expected = stored.sequence if stored is not None else 0
         outcome = await store_one(
-            port, topology.KV_CATALOG, Outgoing(subject, data, expected=expected)
+            port, topology.ACTIVITY_CATALOG, Outgoing(subject, data, expected=expected)
         )
         if isinstance(outcome, Rejected):
             if outcome.code != WRONG_LAST_SEQUENCE:
-                raise refused(topology.KV_CATALOG, outcome)
+                raise refused(topology.ACTIVITY_CATALOG, outcome)
             continue  # a worker beside us was faster: see what it wrote
         logger.bind(activity=activity, owner=entry.get("owner")).info("catalog.announced")
         return True
 
 
-async def has_consumer(port: Port, activity: str) -> bool:
-    """Whether the engine has made the activity's consumer."""
-    try:
-        await port.ack_floor(topology.ACTIVITY_TASKS, topology.consumer_name(activity))
-    except NotFound:
-        return False
-    return True
+async def _ask_for_consumer(port: Port, activity: str) -> None:
+    """Raise BrokerError unless the engine has made the activity's consumer."""
+    await port.ack_floor(topology.ACTIVITY_TASKS, topology.consumer_name(activity))

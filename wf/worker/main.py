@@ -20,8 +20,7 @@ from wf import log
 from wf.activity import ActivityDefinition
 from wf.child import EXIT_BROKER, EXIT_CONFIG, Child
 from wf.errors import BrokerError, ConfigError
-from wf.jetstream import client
-from wf.jetstream.connection import connection
+from wf.jetstream import client, connection
 from wf.jetstream.port import Port
 from wf.worker.catalog import announce
 from wf.worker.drain import Station, drain
@@ -65,7 +64,7 @@ async def _work(child: Child, definitions: Sequence[ActivityDefinition]) -> int:
     stopping.on_signals(asyncio.get_running_loop())
     try:
         port = await client.connect(
-            connection(child.settings, "worker"), role="worker", name=child.name
+            connection.from_settings(child.settings, "worker"), role="worker", name=child.name
         )
     except BrokerError as error:
         logger.bind(error=str(error)).error("worker.cannot_connect")

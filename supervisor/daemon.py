@@ -22,8 +22,9 @@ from supervisor.reload import Validation, apply, condemn_broken, forgive_failed
 from supervisor.spawn import Spawned
 from supervisor.spec import ORCHESTRATOR, WORKER
 from supervisor.stop import Stopping, sweep_leftovers
-from supervisor.tree import EXIT_ENGINE, Fatal, Timing, Tree
+from supervisor.tree import Fatal, Timing, Tree
 from supervisor.watch import Watch
+from wf.child import EXIT_BROKER
 from wf.errors import BrokerError
 
 SIGNALS = (
@@ -152,7 +153,10 @@ class Daemon:
             self._validation.cancel()
 
     def _give_up(self, fatal: Fatal) -> None:
-        logger.bind(status=fatal.status, error=fatal.message).critical("supervisor.failed")
+        log = logger.bind(status=fatal.status, error=fatal.message)
+        if fatal.status == EXIT_BROKER and self._launcher.broker is not None:
+            log = log.bind(broker_log=self._launcher.broker.log_tail())
+        log.critical("supervisor.failed")
         self._begin_stop()
 
     # The broker cannot report: it has to be asked
@@ -162,14 +166,12 @@ class Daemon:
         if broker is None:
             return
         for process in self.tree.in_stage(0):
-            if process.state != STARTING or not broker.probe():
+            if process.state != STARTING or not broker.is_ready():
                 continue
-            from wf.jetstream.embedded import write_endpoint
-
             try:
-                write_endpoint(self.settings, broker, process.pid)
-            except (BrokerError, OSError) as error:
-                self.tree.fatal = Fatal(EXIT_ENGINE, f"cannot write the broker's endpoint: {error}")
+                broker.announce(process.pid)
+            except BrokerError as error:
+                self.tree.fatal = Fatal(EXIT_BROKER, str(error))
                 return
             self.tree.became_ready(process, now)
 

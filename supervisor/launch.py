@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
+from supervisor.broker import EmbeddedBroker
 from supervisor.entrypoints import EntryPoint
 from supervisor.spawn import Spawned, spawn, spawn_program
 from supervisor.spec import BROKER, WORKER, ChildSpec
 from wf import log
 from wf.child import Child
 from wf.settings import Settings
-
-if TYPE_CHECKING:
-    from wf.jetstream.embedded import Broker
 
 
 class Launcher:
@@ -23,23 +20,21 @@ class Launcher:
         self, settings: Settings, entry_points: Mapping[str, EntryPoint], supervisor_pid: int
     ) -> None:
         self.settings = settings
-        self.broker: Broker | None = None
+        self.broker: EmbeddedBroker | None = None
         self._entry_points = entry_points
         self._supervisor_pid = supervisor_pid
 
     def prepare(self) -> None:
         """Write what the embedded broker needs. Raises BrokerError that says what to do."""
         if self.settings.nats.embedded:
-            from wf.jetstream.embedded import prepare
-
-            self.broker = prepare(self.settings)
+            self.broker = EmbeddedBroker(self.settings)
 
     def launch(self, spec: ChildSpec, generation: int) -> Spawned:
         """Fork it. Raises OSError when the host has no process or memory left for it."""
         if spec.role == BROKER:
             if self.broker is None:
                 raise RuntimeError("the broker was not prepared")
-            return spawn_program([str(argument) for argument in self.broker.argv])
+            return spawn_program(self.broker.argv)
         entry_point = self._entry_points[spec.role]
         return spawn(lambda report_fd: self._run(spec, generation, entry_point, report_fd))
 

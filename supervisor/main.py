@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import os
 from collections.abc import Mapping
@@ -114,6 +115,7 @@ def run(
 
     Raises ConfigError before anything is started. `table` names the code of each role.
     """
+    faulthandler.enable()  # also for SIGABRT, which systemd's watchdog sends
     settings = load(path, overrides)
     logging = settings.supervisor
     log.configure(level=logging.log_level, format=logging.log_format, process="supervisor")

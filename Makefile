@@ -13,7 +13,7 @@ READY := $(VENV)/.ready
 TIERS := unit contract integration process faults
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test lint format bench clean $(addprefix test-,$(TIERS))
+.PHONY: .FORCE help demo run test lint format bench clean $(addprefix test-,$(TIERS))
 
 help:  ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -40,11 +40,14 @@ format: $(READY)  ## let ruff rewrite what it can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: $(READY)  ## measure; prints JSON
-	@$(BIN)/python -m benchmarks
+bench: $(READY)  ## measure; prints JSON (BENCH="--runs 1" for less)
+	@$(BIN)/python -m benchmarks.run $(BENCH)
 
 clean:  ## remove the virtual environment and caches (never .state, which holds your data)
 	@rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-$(READY): pyproject.toml constraints.txt tools/bootstrap
+# Made anew when the versions change, when the folder was moved, when its python is gone.
+USABLE := $(shell [ "$$(cat $(READY) 2>/dev/null)" = "$(CURDIR)" ] && $(BIN)/python -c 1 2>&1 && echo yes)
+
+$(READY): pyproject.toml constraints.txt tools/bootstrap $(if $(filter yes,$(USABLE)),,.FORCE)
 	@tools/bootstrap "$(PYTHON)" "$(VENV)"

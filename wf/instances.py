@@ -90,7 +90,7 @@ class HistoryEntry:
     commit: int
     n: int
     now_ms: int
-    definition: str | None  # "order 1.0.0"
+    definition: str  # "order 1.0.0", or "sales.order 1.0.0"
     event: JsonObject
     entries: list[JsonObject]
     message: JsonObject  # the whole body
@@ -204,11 +204,17 @@ def parse_history(stored: Stored) -> HistoryEntry:
         commit=body.get("commit", 0),
         n=body.get("n", 0),
         now_ms=body.get("now_ms", stored.timestamp_ms),
-        definition=body.get("definition"),
+        definition=_definition_of(body),
         event=body.get("event") or {},
         entries=body.get("entries") or [],
         message=body,
     )
+
+
+def _definition_of(body: JsonObject) -> str:
+    namespace = body.get("namespace") or subjects.DEFAULT_NAMESPACE
+    name = subjects.qualified(namespace, str(body.get("workflow", "?")))
+    return f"{name} {body.get('version') or ''}".strip()
 
 
 def order(entries: Iterable[HistoryEntry]) -> list[HistoryEntry]:

@@ -49,11 +49,13 @@ def test_the_list_names_id_status_workflow_and_time():
 def test_a_running_instance_shows_its_open_runs_and_timers():
     held = instance(
         runs={"3": {"activity": "charge_card", "attempt": 2, "pointer": "/do/0/pay"}},
-        timers={"1": {"due_ms": START_MS + 90_000, "kind": "wait"}},
+        timers={"1": {"due_ms": START_MS + 90_000, "frame": "4"}},
+        frames={"4": {"node": "/do/1/pause"}},
     )
     shown = text_of(render.instance_view(held, [], START_MS + 30_000))
     assert "charge_card" in shown
     assert "/do/0/pay" in shown
+    assert "/do/1/pause" in shown
     assert "1m" in shown
     assert "Running for" in shown
     assert "30s" in shown

@@ -199,3 +199,29 @@ def resume(
     from wf.cli import steering
 
     raise typer.Exit(steering.command(_target(config, server), "resume", id, reason, json=json))
+
+
+@app.command()
+def worker(
+    activities: Annotated[
+        list[str],
+        typer.Option("--activities", metavar="FILE…", help="Modules with activities."),
+    ],
+    more: Annotated[list[str] | None, typer.Argument(metavar="FILE", hidden=True)] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", metavar="NAME", help="Serve only this activity. Repeatable."),
+    ] = None,
+    concurrency: Annotated[
+        int | None,
+        typer.Option("--concurrency", metavar="N", min=1, help="Tasks of one type at a time."),
+    ] = None,
+    config: options.Config = None,
+    server: options.Server = None,
+) -> None:
+    """Run a worker without a supervisor, on any host that reaches the broker."""
+    from wf.cli import working
+
+    files = [*activities, *(more or [])]  # `--activities a.py b.py`: click gives b.py to `more`
+    status = working.work(_target(config, server), files, only or [], concurrency)
+    raise typer.Exit(status)

@@ -99,12 +99,14 @@ def instance_view(
         parts += ["", table("Open runs", ("RUN", "ACTIVITY", "ATTEMPT", "TASK"), runs)]
     timers = open_timers(instance.snapshot, now_ms)
     if timers:
-        parts += ["", table("Timers", ("TIMER", "FOR", "DUE", "IN"), timers)]
+        parts += ["", table("Timers", ("TIMER", "WAKES", "DUE", "IN"), timers)]
     results = activity_results(history)
     if results:
         columns = ("RUN", "ACTIVITY", "ATTEMPT", "OUTCOME", "AT", "RESULT")
         parts += ["", table("Activities", columns, results)]
     parts += ["", Text("Input", style="bold"), json_block(instance.snapshot.get("input"))]
+    if instance.snapshot.get("context"):
+        parts += ["", Text("Context", style="bold"), json_block(instance.snapshot["context"])]
     if instance.error is not None:
         parts += ["", Text("Error", style="bold red"), json_block(instance.error)]
     if instance.status == "completed":
@@ -127,6 +129,8 @@ def _facts(instance: Instance, now_ms: int) -> Table:
         ),
     ):
         facts.add_row(Text(label, style="dim"), value)
+    if instance.snapshot.get("reason"):
+        facts.add_row(Text("Reason", style="dim"), Text(str(instance.snapshot["reason"])))
     return facts
 
 
@@ -140,7 +144,7 @@ def open_runs(snapshot: JsonObject) -> list[tuple[Any, ...]]:
     """(run, activity, attempt, pointer) of what is dispatched and has no outcome yet."""
     return [
         (
-            record.get("run", name),
+            name,
             record.get("activity", "–"),
             record.get("attempt", 1),
             record.get("pointer", "–"),
@@ -150,13 +154,19 @@ def open_runs(snapshot: JsonObject) -> list[tuple[Any, ...]]:
 
 
 def open_timers(snapshot: JsonObject, now_ms: int) -> list[tuple[Any, ...]]:
-    """(timer, purpose, due, how long until then)."""
+    """(timer, what it wakes, due, how long until then)."""
+    frames = snapshot.get("frames") or {}
+    retries = {
+        record.get("frame"): f"{record.get('activity')}, attempt {record.get('attempt')}"
+        for _, record in _records(snapshot, "runs")
+    }
     rows: list[tuple[Any, ...]] = []
     for name, record in _records(snapshot, "timers"):
-        due_ms = record.get("due_ms")
+        due_ms, frame = record.get("due_ms"), record.get("frame")
         left = "–" if due_ms is None else format_duration(max(0, due_ms - now_ms) / 1000)
-        purpose = record.get("kind") or record.get("purpose") or record.get("pointer") or "–"
-        rows.append((record.get("timer", name), purpose, moment(due_ms), left))
+        place = (frames.get(frame) or {}).get("node", "–")
+        wakes = f"{place} ({retries[frame]})" if frame in retries else place
+        rows.append((name, wakes, moment(due_ms), left))
     return rows
 
 

@@ -21,6 +21,8 @@ from tests.support.server import RealServer, delete_streams
 from wf.jetstream import topology
 from wf.jetstream.client import JetStream
 
+RUNNER = pytest.StashKey[asyncio.Runner]()
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> object:
@@ -29,8 +31,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> object:
         return None
     names = pyfuncitem._fixtureinfo.argnames
     arguments: dict[str, Any] = {name: pyfuncitem.funcargs[name] for name in names}
-    runner = pyfuncitem.funcargs.get("runner")
-    if isinstance(runner, asyncio.Runner):
+    runner = pyfuncitem.stash.get(RUNNER, None)
+    if runner is not None:
         runner.run(pyfuncitem.obj(**arguments))
     else:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as own:
@@ -39,8 +41,9 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> object:
 
 
 @pytest.fixture
-def runner() -> Iterator[asyncio.Runner]:
+def runner(request: pytest.FixtureRequest) -> Iterator[asyncio.Runner]:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        request.node.stash[RUNNER] = runner
         yield runner
 
 

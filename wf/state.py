@@ -55,16 +55,20 @@ def make_private(path: Path) -> None:
         ) from error
 
 
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
 def write_private(path: Path, data: bytes) -> None:
     """Write the file atomically, mode 0600. Raises BrokerError naming it and the remedy."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
-            os.write(descriptor, data)
+            with open(temporary, "wb", opener=_private) as file:
+                file.write(data)
+            os.replace(temporary, path)
         finally:
-            os.close(descriptor)
-        os.replace(temporary, path)
+            temporary.unlink(missing_ok=True)
     except OSError as error:
         raise BrokerError(
             f"{path}: cannot be written ({error.strerror}); make its directory writable for this "

@@ -98,7 +98,12 @@ class JetStream:
         return int(info["state"]["last_seq"])
 
     async def ack_floor(self, stream: str, consumer: str) -> int:
-        info = await self.api(f"CONSUMER.INFO.{stream}.{consumer}")
+        try:
+            info = await self.api(f"CONSUMER.INFO.{stream}.{consumer}")
+        except api.ApiError as error:
+            if error.code == api.CONSUMER_NOT_FOUND:
+                return 0  # nobody reads yet, so nothing is acknowledged
+            raise
         return int(info["ack_floor"]["stream_seq"])
 
     # Managing.

@@ -85,18 +85,19 @@ def from_settings(settings: Settings, role: str) -> Connection:
     )
 
 
-def tls_context(connection: Connection) -> ssl.SSLContext | None:
+connection = from_settings
+
+
+def tls_context(target: Connection) -> ssl.SSLContext | None:
     """A context when any TLS file is set or a server says tls://; else None."""
-    wanted = connection.tls_ca or connection.tls_cert or connection.tls_key
-    if not wanted and not any(server.startswith("tls://") for server in connection.servers):
+    wanted = target.tls_ca or target.tls_cert or target.tls_key
+    if not wanted and not any(server.startswith("tls://") for server in target.servers):
         return None
     try:
-        context = ssl.create_default_context(
-            cafile=str(connection.tls_ca) if connection.tls_ca else None
-        )
-        if connection.tls_cert:
+        context = ssl.create_default_context(cafile=str(target.tls_ca) if target.tls_ca else None)
+        if target.tls_cert:
             context.load_cert_chain(
-                str(connection.tls_cert), str(connection.tls_key) if connection.tls_key else None
+                str(target.tls_cert), str(target.tls_key) if target.tls_key else None
             )
     except (OSError, ssl.SSLError) as error:
         raise BrokerError(

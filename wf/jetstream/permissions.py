@@ -49,6 +49,7 @@ _PUBLISH = {
         "$JS.ACK.ACTIVITY_TASKS.>",
         "$KV.ACTIVITY_CATALOG.*",
         "workflow.activity.completed.*.*",
+        "dead.message.*",
         *reading("KV_ACTIVITY_CATALOG"),
     ),
     "client": (

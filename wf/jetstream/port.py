@@ -153,7 +153,7 @@ class Port(Protocol):
     async def last_sequence(self, stream: str) -> int: ...
 
     async def ack_floor(self, stream: str, consumer: str) -> int:
-        """Stream sequence up to which every message is acknowledged."""
+        """Stream sequence up to which every message is acknowledged; 0 without such a consumer."""
 
     async def reset_consumer(self, stream: str, consumer: str, sequence: int | None = None) -> None:
         """CONSUMER.RESET: deliver again from `sequence`; None means the ack floor + 1."""

@@ -1,0 +1,81 @@
+"""MAX_DELIVERIES advisories: a message was delivered as often as allowed and not acknowledged.
+
+The server says so once and forgets the message; the stream ADVISORIES keeps the saying. An
+advisory stays unhandled, and protects its message from the sweeper, until it is acknowledged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import orjson
+from loguru import logger
+
+from wf.errors import MessageError
+from wf.jetstream.port import Delivery, Port, Pull
+from wf.jetstream.topology import ADVISORIES, ADVISORY_READER, MAX_DELIVERIES
+
+_WINDOW = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Advisory:
+    """`stream_seq` of `stream` was delivered `deliveries` times to `consumer` in vain."""
+
+    stream: str
+    consumer: str
+    stream_seq: int
+    deliveries: int
+
+
+def parse_advisory(data: bytes) -> Advisory:
+    """The facts of one advisory. Raises MessageError."""
+    try:
+        body = orjson.loads(data)
+        return Advisory(
+            stream=str(body["stream"]),
+            consumer=str(body["consumer"]),
+            stream_seq=int(body["stream_seq"]),
+            deliveries=int(body["deliveries"]),
+        )
+    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+        raise MessageError(f"not a MAX_DELIVERIES advisory ({error}): {data[:200]!r}") from error
+
+
+def subject_of(stream: str, consumer: str) -> str:
+    """The subject of advisories about this consumer."""
+    return f"{MAX_DELIVERIES}.{stream}.{consumer}"
+
+
+class AdvisoryReader:
+    """Advisories one after the other, each until it is marked as handled."""
+
+    def __init__(self, port: Port) -> None:
+        self._port = port
+        self._pull: Pull | None = None
+
+    async def next(self) -> list[tuple[Advisory, Delivery]]:
+        """Wait for advisories; [] once stopped. What is not one is logged and passed over."""
+        if self._pull is None:
+            self._pull = await self._port.pull(ADVISORIES, ADVISORY_READER, window=_WINDOW)
+        while deliveries := await self._pull.next(_WINDOW):
+            found = []
+            for delivery in deliveries:
+                try:
+                    found.append((parse_advisory(delivery.data), delivery))
+                except MessageError as error:
+                    logger.bind(error=str(error), sequence=delivery.sequence).error("advisory.bad")
+                    self._port.ack(delivery)
+            if found:
+                return found
+        return []
+
+    def handled(self, delivery: Delivery) -> None:
+        """Its message became an outcome that is stored: the sweeper may delete the message."""
+        self._port.ack(delivery)
+
+    async def stop(self) -> None:
+        """Hand back what was not taken."""
+        if self._pull is not None:
+            for delivery in await self._pull.stop():
+                self._port.nak(delivery)

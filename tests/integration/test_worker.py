@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,14 +16,17 @@ import pytest
 
 from tests.support.server import RealServer
 from wf import messages, subjects
-from wf.child import EXIT_RECYCLE, Child
+from wf.child import EXIT_BROKER, EXIT_CONFIG, EXIT_RECYCLE, Child
 from wf.jetstream import client, topology
 from wf.jetstream.connection import Connection
+from wf.jetstream.embedded import free_port
 from wf.jetstream.port import Outgoing, Stored
 from wf.settings import NatsSettings, PoolSettings, Settings
 from wf.worker.main import Worker
 from wf.worker.modules import load_definitions
 from wf.worker.stopping import Stopping
+
+ROOT = Path(__file__).parents[2]
 
 ACTIVITIES = """
 import asyncio, time
@@ -346,7 +352,7 @@ async def test_a_coroutine_that_ignores_its_cancellation_gets_its_worker_recycle
     monkeypatch.setattr("wf.worker.watch.STUCK_GRACE_S", 0.5)
     monkeypatch.setattr("wf.worker.deadlines.CANCEL_GRACE_S", 0.3)
     _, task = await b.start("stubborn", timeout=0.2)
-    assert (await b.call("stubborn", {"seconds": 6}))["outcome"] == "timed-out"
+    assert (await b.call("stubborn", {"seconds": 2}))["outcome"] == "timed-out"
     assert await asyncio.wait_for(task, 10) == EXIT_RECYCLE
 
 
@@ -404,8 +410,10 @@ async def test_draining_cancels_and_hands_back_what_does_not_finish_in_time(
     stopping.request(0, "drain")
     assert await asyncio.wait_for(task, 5) == 0
     assert await b.results(name, "slow") == []
-    await b.start("slow")
+    again, second = await b.start("slow")
     await until(lambda: mark.read_text() == "started\n" * 2)
+    again.request(0, "drain")
+    await second
 
 
 async def test_the_last_delivery_is_reported_and_not_run(b: Bench, tmp_path: Path) -> None:
@@ -491,3 +499,147 @@ async def test_a_worker_waits_until_the_engine_has_made_the_consumer(b: Bench) -
     stopping.request(0, "done")
     assert await task == 0
     await port.close()
+
+
+PROCESS = """
+import functools, os, signal, sys
+import orjson
+from wf.child import Child
+from wf.settings import NatsSettings, PoolSettings, Settings
+from wf.jetstream import client
+from wf.jetstream.client import JetStream
+from wf.worker.main import run
+
+client.connect = functools.partial(client.connect, timeout_s=2.0)
+
+url, module, activities, pool, die_at_ack = orjson.loads(sys.argv[1])
+if die_at_ack:
+    JetStream.ack = lambda self, delivery: os.kill(os.getpid(), signal.SIGKILL)
+settings = Settings(
+    path=module, activities_dir="/", workflows_dir="/",
+    nats=NatsSettings(embedded=False, servers=[url]),
+    pools={"pool": PoolSettings(**pool)},
+)
+child = Child("worker pool #0", "worker", "pool", 0, settings, tuple(activities), (module,), 1)
+status = run(child)
+sys.stderr.flush()
+os._exit(status)
+"""
+
+
+@pytest.fixture
+def processes() -> Iterator[list[subprocess.Popen[str]]]:
+    made: list[subprocess.Popen[str]] = []
+    yield made
+    for process in made:
+        process.kill()
+        process.communicate()
+
+
+def spawn(
+    b: Bench,
+    processes: list[subprocess.Popen[str]],
+    *activities: str,
+    die: bool = False,
+    **pool: Any,
+) -> subprocess.Popen[str]:
+    """A worker process, as the supervisor would run it; its report goes to stdout."""
+    arguments = orjson.dumps([b.url, str(b.module), activities, pool, die]).decode()
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROCESS, arguments],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    processes.append(process)
+    return process
+
+
+async def test_a_worker_killed_between_result_and_ack_loses_nothing(
+    b: Bench, processes: list[subprocess.Popen[str]]
+) -> None:
+    await b.consumer("echo", ack_wait_s=0.7)
+    name = await b.send("echo", {"value": 8})
+    process = spawn(b, processes, "echo", die=True, ack_wait=0.7)
+    assert await asyncio.to_thread(process.wait, 20) == -signal.SIGKILL
+    assert (await b.result(name, "echo"))["output"] == 8, "stored before the ack"
+    assert (await b.info("echo"))["num_ack_pending"] == 1, "and not acknowledged"
+    await b.start("echo", ack_wait=0.7)
+    await b.settled("echo")
+    assert len(await b.results(name, "echo")) == 1
+
+
+async def test_sigterm_drains_a_worker_process(
+    b: Bench, processes: list[subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    mark = tmp_path / "mark"
+    await b.consumer("slow")
+    name = await b.send("slow", {"seconds": 0.3, "mark": str(mark)})
+    process = spawn(b, processes, "slow")
+    await until(mark.exists)
+    process.terminate()
+    out, errors = await asyncio.to_thread(process.communicate, timeout=20)
+    assert process.returncode == 0, errors
+    assert "worker.drained" in errors
+    events = [orjson.loads(line) for line in out.splitlines()]
+    assert events == [{"event": "ready"}, {"event": "progress", "done": 1}]
+    assert (await b.result(name, "slow"))["output"] == "done"
+
+
+async def test_a_module_that_fails_to_import_is_reported_with_its_traceback(
+    b: Bench, processes: list[subprocess.Popen[str]]
+) -> None:
+    b.module.write_text("import no_such_module")
+    process = spawn(b, processes, "echo")
+    out, errors = await asyncio.to_thread(process.communicate, timeout=20)
+    assert process.returncode == EXIT_CONFIG
+    report = orjson.loads(out)
+    assert (report["event"], report["cause"]) == ("failed", "import")
+    assert "No module named 'no_such_module'" in report["error"]
+    assert "worker.import_failed" in errors
+
+
+async def test_a_worker_is_recycled_after_max_tasks(
+    b: Bench, processes: list[subprocess.Popen[str]]
+) -> None:
+    await b.consumer("echo")
+    process = spawn(b, processes, "echo", max_tasks=5)
+    for _ in range(5):
+        await b.call("echo")
+    assert await asyncio.to_thread(process.wait, 20) == EXIT_RECYCLE
+
+
+async def test_a_worker_over_its_memory_is_recycled(
+    b: Bench, processes: list[subprocess.Popen[str]]
+) -> None:
+    await b.consumer("echo")
+    process = spawn(b, processes, "echo", max_memory=1024 * 1024)
+    _, errors = await asyncio.to_thread(process.communicate, timeout=20)
+    assert process.returncode == EXIT_RECYCLE
+    assert "max_memory" in errors
+
+
+async def test_a_broker_that_cannot_be_reached_is_said_so(
+    b: Bench, processes: list[subprocess.Popen[str]]
+) -> None:
+    b.url = f"nats://127.0.0.1:{free_port()}"
+    process = spawn(b, processes, "echo")
+    out, _ = await asyncio.to_thread(process.communicate, timeout=30)
+    assert process.returncode == EXIT_BROKER
+    assert orjson.loads(out)["cause"] == "broker"
+
+
+async def test_results_wait_for_a_broker_that_is_away(broker: RealServer, tmp_path: Path) -> None:
+    js = await broker.connect()
+    await topology.ensure(js, broker.settings())
+    b = Bench(broker.url, tmp_path, js)
+    mark = tmp_path / "mark"
+    await b.start("slow")
+    name = await b.send("slow", {"seconds": 0.5, "mark": str(mark)})
+    await until(mark.exists)
+    broker.kill9()
+    await asyncio.sleep(0.7)  # the task ends while there is no broker
+    broker.start()
+    assert (await b.result(name, "slow"))["output"] == "done"
+    await b.settled("slow")
+    assert mark.read_text() == "started\n"
+    await b.close()
+    await js.close()

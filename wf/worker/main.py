@@ -37,6 +37,7 @@ from wf.worker.runner import Runner
 from wf.worker.stopping import Stopping
 from wf.worker.watch import Watch, task_limit
 
+LEAVE_S = 0.5
 EXIT_BUG = 70  # EX_SOFTWARE: a part of the worker itself failed
 
 
@@ -49,8 +50,23 @@ def run(child: Child) -> int:
         return _import_failed(child, str(error))
     except BaseException:  # noqa: BLE001 - user code; SystemExit at import is a failure too
         return _import_failed(child, traceback.format_exc())
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_work(child, definitions))
+    loop = uvloop.new_event_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        return loop.run_until_complete(_work(child, definitions))
+    finally:
+        _leave(loop)
+
+
+def _leave(loop: asyncio.AbstractEventLoop) -> None:
+    """End what activities left behind; what does not end is not waited for (unlike asyncio.run)."""
+    left = asyncio.all_tasks(loop)
+    for task in left:
+        task.cancel()
+    if left:
+        loop.run_until_complete(asyncio.wait(left, timeout=LEAVE_S))
+    if all(task.done() for task in left):
+        loop.close()
 
 
 def _import_failed(child: Child, text: str) -> int:

@@ -137,7 +137,7 @@ class Runner:
                 raise
             outgoing = self._of_exception(held, error)
         ended_s = time.monotonic()
-        held.task = None
+        held.task = held.context = None  # no cycle is left for the garbage collector
         if held.stop is not None:
             task.uncancel()
         self._ended(held, outgoing, ended_s - started_s)

@@ -108,7 +108,9 @@ class FakeOrchestrator:
                 "commit": number,
                 "n": 0,
                 "now_ms": delivery.timestamp_ms,
-                "definition": f"{snapshot['workflow']} {snapshot['version']}",
+                "namespace": snapshot["namespace"],
+                "workflow": snapshot["workflow"],
+                "version": snapshot["version"],
                 "stream": delivery.stream,
                 "sequence": delivery.sequence,
                 "event": event,
@@ -242,6 +244,7 @@ async def test_history_is_in_order_with_duplicates_skipped(client):
         await client.signal("p", "go", {"ok": True})
         assert (await client.result("p", timeout_s=10)).output == {"ok": True}
         entries = await client.history("p")
+        assert entries[0].definition == "park 1.0.0"
         kinds = [(entry.commit, entry.event["kind"]) for entry in entries]
         assert kinds == [(1, "start"), (2, "command"), (3, "command"), (4, "signal")]
 
@@ -350,3 +353,61 @@ async def test_commands_confirm_what_took_effect_and_refuse_what_has_ended(clien
         status, _, err = await wf(broker_url, "cancel", "p")
         assert status == 1
         assert "cancel refused: instance p is completed already" in err
+
+
+async def eventually(read):
+    """What `read` gives once it gives something, within 15 s."""
+    async with asyncio.timeout(15):
+        while not (found := await read()):
+            await asyncio.sleep(0.02)
+    return found
+
+
+async def test_a_client_worker_serves_its_modules_until_told_to_stop(js, broker_url, tmp_path):
+    for name in ("double", "triple"):
+        factor = {"double": 2, "triple": 3}[name]
+        (tmp_path / f"{name}.py").write_text(
+            "from wf import activity\n\n@activity\n"
+            f"def {name}(n: int) -> int:\n    return {factor} * n\n"
+        )
+    files = [str(tmp_path / "double.py"), str(tmp_path / "triple.py")]
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "wf.cli.main", "worker", "--activities", *files),
+        *("--server", broker_url),
+        stderr=asyncio.subprocess.PIPE,
+        cwd=ROOT,
+    )
+    try:
+        for run, name in enumerate(("double", "triple"), start=1):
+            await eventually(lambda n=name: js.last(topology.ACTIVITY_CATALOG, subjects.catalog(n)))
+            await js.ensure_task_consumer(name, ack_wait_s=30, max_deliver=5, max_ack_pending=100)
+            task = messages.task_body(
+                instance="i",
+                workflow="w",
+                version="1.0.0",
+                run=run,
+                attempt=1,
+                pointer="/do/0/x",
+                input={"n": 7},
+            )
+            await js.publish(
+                topology.ACTIVITY_TASKS, [Outgoing(subjects.task(name), messages.encode(task))]
+            )
+        for name, output in (("double", 14), ("triple", 21)):
+            subject = subjects.completed("i", name) + ".*"
+            stored = await eventually(lambda s=subject: js.scan(topology.WORKFLOW_EVENTS, s))
+            assert orjson.loads(stored[0].data)["output"] == output
+        process.terminate()
+        _, said = await asyncio.wait_for(process.communicate(), 15)
+        assert process.returncode == 0, said.decode()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            _, said = await process.communicate()
+            print(said.decode()[-3000:])  # shown only when the test fails
+
+
+async def test_a_worker_module_that_does_not_exist_is_a_usage_error(broker_url):
+    status, _, err = await wf(broker_url, "worker", "--activities", "no/such.py")
+    assert status == 2
+    assert "no/such.py" in err

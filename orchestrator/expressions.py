@@ -161,7 +161,6 @@ class _Timer:
     installed = False
 
     def install(self) -> None:
-        sys.setrecursionlimit(max(RECURSION_LIMIT, sys.getrecursionlimit()))
         signal.signal(signal.SIGVTALRM, self._expired)
         self.installed = True
 
@@ -200,7 +199,14 @@ def _first_two(results: Iterator[Any]) -> list[Any]:
     return found
 
 
+def _raise_recursion_limit() -> None:
+    """Never lowers it, and never past what the C stack bears."""
+    if sys.getrecursionlimit() < RECURSION_LIMIT:
+        sys.setrecursionlimit(RECURSION_LIMIT)
+
+
 def _one(results: Iterator[Any], deadline_s: float) -> Any:
+    _raise_recursion_limit()
     try:
         found = _timer.first_two(results, deadline_s)
     except _Deadline:

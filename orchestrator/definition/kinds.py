@@ -144,6 +144,7 @@ def raise_(
             problems.add(place, f'no error "{found}" in `use.errors`{meant}')
             return None
         found, place = compiler.errors[found], f"/use/errors/{escape(found)}"
+        compiler.used.add(place)
     template = error_template(compiler, place, found, scope)
     return None if template is None else (Raise(template), _entering(template))
 

@@ -55,14 +55,16 @@ def _variable(compiler: Compiler, pointer: str, name: Any) -> str:
 
 
 def _late(body: Try) -> frozenset[str]:
-    """What is evaluated after the try was entered: all but the tasks inside."""
+    """What the parts that are evaluated after entering need besides the input, which a try
+    keeps in any case."""
     parts: list[Expression | Template | None] = [body.errors, body.when, body.except_when]
     retry = body.retry
     if retry is not None:
         durations = [retry.delay, retry.duration, *(retry.jitter or ())]
         parts += [retry.when, retry.except_when]
         parts += [part.template for part in durations if part is not None]
-    return NOTHING.union(*(frozenset(part.variables) for part in parts if part is not None))
+    used = NOTHING.union(*(frozenset(part.variables) for part in parts if part is not None))
+    return used & {"task"}
 
 
 class _Catch:
@@ -111,6 +113,7 @@ class _Catch:
                 meant = self.problems.meant(value, self.compiler.retries)
                 self.problems.add(place, f'no retry policy "{value}" in `use.retries`{meant}')
                 return None
+            self.compiler.used.add(f"/use/retries/{escape(value)}")
             value, place = self.compiler.retries[value], f"/use/retries/{escape(value)}"
         return retry_policy(self.compiler, place, value, self.scope)
 

@@ -27,7 +27,6 @@ _USE_LATER = {
     "secrets": "`use.secrets` is not supported yet: remove it",
     "timeouts": "`use.timeouts` is not supported yet: remove it",
 }
-_ANY_ERROR = frozenset({"error"})
 
 
 def compile_workflow(document: dict[str, Any], problems: Problems) -> Workflow:
@@ -41,6 +40,7 @@ def compile_workflow(document: dict[str, Any], problems: Problems) -> Workflow:
     if "do" not in document:
         problems.add("", "needs `do`: the list of tasks")
     block = compiler.block("/do", document.get("do", [{}]), scope)
+    _unused(compiler)
     return Workflow(
         input_from=section(compiler, "", document, "input", "from", WORKFLOW_INPUT, scope),
         output_as=section(compiler, "", document, "output", "as", WORKFLOW_OUTPUT, scope),
@@ -89,24 +89,29 @@ def _header(problems: Problems, key: str, value: Any) -> None:
 
 
 def _use(compiler: Compiler, value: Any) -> None:
-    """Collect the reusable parts, checking each even when nothing refers to it."""
+    """Collect the reusable parts."""
     if value is None:
         return
     problems = compiler.problems
     if problems.mapping("/use", value, "`use`") is None:
         return
     problems.keys("/use", value, ("errors", "retries"), _USE_LATER)
-    scope = Scope(_ANY_ERROR)
-    for key in ("errors", "retries"):
+    for key, parts in (("errors", compiler.errors), ("retries", compiler.retries)):
         found = problems.mapping(f"/use/{key}", value.get(key, {}), f"`{key}`")
-        for name, body in (found or {}).items():
-            place = f"/use/{key}/{escape(name)}"
-            if key == "errors":
-                compiler.errors[name] = body
-                error_template(compiler, place, body, scope)
-            else:
-                compiler.retries[name] = body
-                retry_policy(compiler, place, body, scope)
+        parts.update(found or {})
+
+
+def _unused(compiler: Compiler) -> None:
+    """Check the reusable parts that nothing refers to; the others were, where they are used."""
+    scope = Scope(frozenset({"error"}))
+    for name, body in compiler.errors.items():
+        place = f"/use/errors/{escape(name)}"
+        if place not in compiler.used:
+            error_template(compiler, place, body, scope)
+    for name, body in compiler.retries.items():
+        place = f"/use/retries/{escape(name)}"
+        if place not in compiler.used:
+            retry_policy(compiler, place, body, scope)
 
 
 def _evaluate(problems: Problems, value: Any) -> None:

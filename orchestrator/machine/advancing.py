@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from orchestrator.definition import Definition
+from orchestrator.expressions import ExpressionError, check_depth
 from orchestrator.machine import control, results
 from orchestrator.machine.commands import DeadLetter, Transition
-from orchestrator.machine.errors import CONFIGURATION, Fault, error_object, mended
+from orchestrator.machine.errors import CONFIGURATION, VALIDATION, Fault, error_object, mended
 from orchestrator.machine.handlers import HANDLERS
 from orchestrator.machine.limits import DEFAULT_LIMITS, Limits
 from orchestrator.machine.scope import Scope
@@ -28,6 +29,7 @@ def advance(
     `snapshot` is None before the start and is never changed. The events are described in
     machine/__init__.py. Raises nothing for any JSON in events and in snapshots that it made.
     """
+    event = _storable(event)
     kind = event.get("kind")
     if snapshot is None:
         if kind != "start":
@@ -55,6 +57,22 @@ def advance(
         results.apply(step, event)
     step.run()
     return step.transition()
+
+
+def _storable(event: JsonObject) -> JsonObject:
+    """The event, or what stands for one whose data nests too deeply to be written again."""
+    try:
+        check_depth(event)
+    except ExpressionError as problem:
+        error = error_object(VALIDATION, 400, "Data refused", problem.detail, "/")
+    else:
+        return event
+    kept = {key: value for key, value in event.items() if type(value) in (str, int)}
+    if event.get("kind") == "start":
+        return {**kept, "refused": error}
+    if event.get("kind") == "result":
+        return {**kept, "kind": "fault", "error": error}
+    return {**kept, "error": error}
 
 
 def _reason_to_ignore(snapshot: JsonObject, event: JsonObject) -> str | None:

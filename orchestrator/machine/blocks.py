@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from orchestrator.machine import tasks
-from orchestrator.machine.errors import Fault, runtime_error
+from orchestrator.machine.errors import runtime_error
 from orchestrator.machine.handler import Handler
 from orchestrator.machine.step import Step
 
@@ -26,8 +26,8 @@ class BlockHandler(Handler):
             return
         else:
             target = block.positions.get(then, len(block.tasks))  # not there: `exit`
-            if target <= at:
-                _count_jump(step, block.tasks[at].pointer)
+            if target <= at and not _may_jump(step, block.tasks[at].pointer):
+                return
         if target < len(block.tasks):
             _go(step, frame, target, output)
         else:
@@ -60,8 +60,10 @@ def _go(step: Step, frame: str, at: int, data: Any) -> None:
     step.later(child, tasks.enter, data)
 
 
-def _count_jump(step: Step, place: str) -> None:
-    """Count a jump backwards; past the limit the block faults."""
-    if step.count("jumps") > step.limits.max_jumps:
-        detail = f"more than {step.limits.max_jumps} jumps backwards: look for an endless loop"
-        raise Fault(runtime_error("Too many jumps", detail, place), retryable=False)
+def _may_jump(step: Step, place: str) -> bool:
+    """Count a jump backwards; past the limit the instance faults, so that no `try` goes on."""
+    if step.count("jumps") <= step.limits.max_jumps:
+        return True
+    detail = f"more than {step.limits.max_jumps} jumps backwards: look for an endless loop"
+    step.fault(runtime_error("Too many jumps", detail, place))
+    return False

@@ -9,7 +9,7 @@ from orchestrator.definition.nodes import Call
 from orchestrator.machine import tasks
 from orchestrator.machine.commands import DeadLetter
 from orchestrator.machine.delays import backoff_ms, draw
-from orchestrator.machine.errors import RUNTIME, TIMEOUT, Fault, mended
+from orchestrator.machine.errors import RUNTIME, TIMEOUT, Fault, brief, mended
 from orchestrator.machine.handler import Handler
 from orchestrator.machine.step import Step
 
@@ -152,7 +152,7 @@ def _after(step: Step, run: str, delay_ms: int, error: JsonObject) -> None:
         run=int(run),
         attempt=state["attempt"],
         delay_ms=delay_ms,
-        error=error,
+        error=brief(error),
     )
     if delay_ms <= 0:
         step.dispatch(run)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from orchestrator.machine import results
-from orchestrator.machine.step import Step
+from orchestrator.machine.step import TERMINAL, Step
 
 JsonObject = dict[str, Any]
 
@@ -68,7 +68,7 @@ def _resume(step: Step, reason: JsonObject) -> None:
     step.snapshot["status"] = "running" if step.runs else "waiting"
     step.history.append({"type": "instance.resumed", "status": step.snapshot["status"], **reason})
     for event in held:
-        if step.snapshot["status"] in ("faulted", "completed"):
+        if step.snapshot["status"] in TERMINAL:
             return
         # An earlier one of them may have closed what this one was for.
         if results.reason_to_ignore(step.snapshot, event) is None:

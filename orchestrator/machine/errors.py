@@ -65,6 +65,17 @@ def mended(error: Any, place: str, **overrides: Any) -> JsonObject:
     }
 
 
+def brief(error: JsonObject) -> JsonObject:
+    """What history keeps of an error on its way; the whole of it is in the event or at the end."""
+    detail = error.get("detail")
+    kept: JsonObject = {
+        key: error[key] for key in ("type", "status", "title", "instance") if key in error
+    }
+    if type(detail) is str:
+        kept["detail"] = detail[:200]
+    return kept
+
+
 def canonical_type(type_: Any) -> Any:
     """The current form of a standard error type; anything else as it is."""
     if type(type_) is not str:

@@ -11,17 +11,19 @@ from wf.messages import COMPLETED, OUTCOMES
 
 JsonObject = dict[str, Any]
 
+_MAX_NUMBER = 2**63
+
 
 def reason_to_ignore(snapshot: JsonObject, event: JsonObject) -> str | None:
     """Why a result, timer or fault of a run has no effect; None when it has."""
     kind = event["kind"]
     if kind == "timer":
         number = event.get("timer")
-        if type(number) is not int:
+        if not _is_number(number):
             return "malformed"
         return None if str(number) in snapshot["timers"] else "late"
     number = event.get("run")
-    if type(number) is not int:
+    if not _is_number(number):
         return "malformed"
     run = snapshot["runs"].get(str(number))
     if run is None:
@@ -29,11 +31,15 @@ def reason_to_ignore(snapshot: JsonObject, event: JsonObject) -> str | None:
     return None if kind == "fault" else _result(snapshot, run, event)
 
 
+def _is_number(value: Any) -> bool:
+    return type(value) is int and 0 <= value < _MAX_NUMBER
+
+
 def _result(snapshot: JsonObject, run: JsonObject, event: JsonObject) -> str | None:
     attempt, outcome = event.get("attempt"), event.get("outcome")
     if event.get("activity") != run["activity"]:
         return "activity"
-    if type(attempt) is not int or outcome not in OUTCOMES:
+    if type(attempt) is not int or type(outcome) is not str or outcome not in OUTCOMES:
         return "malformed"
     if outcome == COMPLETED:
         return None if 1 <= attempt <= run["attempt"] else "late"

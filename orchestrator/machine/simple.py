@@ -52,4 +52,7 @@ class RaiseHandler(Handler):
         task = step.task(frame)
         body: Raise = task.body
         error = tasks.build_inside(step, frame, body.error, input)
-        raise Fault(mended({"title": "Raised", **error}, error.get("instance") or task.pointer))
+        place = error.get("instance")
+        if type(place) is not str:
+            place = task.pointer
+        raise Fault(mended({"title": "Raised", **error}, place))

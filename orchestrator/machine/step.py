@@ -21,7 +21,7 @@ from orchestrator.machine.commands import (
     SetTimer,
     Transition,
 )
-from orchestrator.machine.errors import Fault, expression_error, runtime_error
+from orchestrator.machine.errors import Fault, brief, expression_error, runtime_error
 from orchestrator.machine.limits import Limits
 from orchestrator.machine.scope import Scope
 
@@ -173,7 +173,7 @@ class Step:
             return
         node = self.node(frame)
         if isinstance(node, Task):
-            self.note("task.faulted", node, error=fault.error)
+            self.note("task.faulted", node, error=brief(fault.error))
         parent = self.close(frame)
         if not parent:
             self.fault(fault.error)

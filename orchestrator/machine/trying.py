@@ -8,7 +8,7 @@ from orchestrator.definition.nodes import Retry, Try
 from orchestrator.expressions import Expression
 from orchestrator.machine import blocks, tasks
 from orchestrator.machine.delays import backoff_ms, draw
-from orchestrator.machine.errors import Fault, matches
+from orchestrator.machine.errors import Fault, brief, matches
 from orchestrator.machine.handler import Handler
 from orchestrator.machine.scope import Scope
 from orchestrator.machine.step import Step
@@ -60,7 +60,7 @@ def _again(step: Step, frame: str, fault: Fault, delay_ms: int) -> None:
         step.task(frame),
         attempt=state["attempt"],
         delay_ms=delay_ms,
-        error=fault.error,
+        error=brief(fault.error),
     )
     if delay_ms == 0:
         _begin(step, frame)

@@ -37,7 +37,11 @@ def reserve_stock(order_id: int, items: list[Item]) -> dict[str, object]:
 async def charge_card(
     order_id: int, card: str, amount_cents: int, context: Context
 ) -> dict[str, object]:
-    """Charge the card. The key makes a second attempt safe: it is the same charge."""
+    """Charge the card, once per order however often it is tried.
+
+    A workflow's `try` makes a new run of each attempt, with a key of its own
+    (context.idempotency_key), so the reference is made from the order.
+    """
     await asyncio.sleep(0.05)  # the provider takes a moment
     if card == DECLINED_CARD:
         raise NonRetryable("card 4000 was declined", title="Card declined", status=402)
@@ -45,7 +49,7 @@ async def charge_card(
         raise ConnectionError("the payment provider did not answer")
     context.logger.bind(amount_cents=amount_cents).info("card.charged")
     return {
-        "payment": _reference("P", context.idempotency_key),
+        "payment": _reference("P", order_id),
         "amount_cents": amount_cents,
     }
 

@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from wf.errors import BrokerError
+
 if TYPE_CHECKING:
     from wf.client import Client
 
@@ -29,9 +31,26 @@ def run(target: Target, work: Callable[[Client], Awaitable[T]]) -> T:
         from wf.client import Client
 
         async with await Client.connect(target.config, target.servers or None, name="wf") as client:
+            await _check_streams(client)
             return await work(client)
 
     return asyncio.run(connected())
+
+
+async def _check_streams(client: Client) -> None:
+    """Raise BrokerError at once on a broker without a pool; else a read retries for 20 s."""
+    from wf.jetstream import topology
+    from wf.jetstream.api import STREAM_NOT_FOUND, ApiError
+
+    try:
+        await client.port.last_sequence(topology.WORKFLOW_HISTORY)
+    except ApiError as error:
+        if error.code != STREAM_NOT_FOUND:
+            raise
+        raise BrokerError(
+            "the broker answers, but no pool has made its streams there: start wf-supervisor on "
+            "it, or name another broker with --server or --config"
+        ) from error
 
 
 def _quieten() -> None:

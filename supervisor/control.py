@@ -30,7 +30,7 @@ class ControlServer:
         self._loop = loop
         self._commands = commands
         self._state_dir = state_dir
-        self._clients: set[_Client] = set()
+        self._clients: list[_Client] = []
         self._listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         self._listening.setblocking(False)
         (state_dir / NAME).unlink(missing_ok=True)  # of a dead predecessor: we hold the lock
@@ -49,9 +49,8 @@ class ControlServer:
         except (BlockingIOError, ConnectionAbortedError):
             return
         if len(self._clients) >= _MOST_CLIENTS:
-            connection.close()
-            return
-        self._clients.add(_Client(connection, self))
+            self._clients[0].close()  # whoever has kept us waiting longest
+        self._clients.append(_Client(connection, self))
 
     def answer(self, line: bytes) -> bytes:
         """The answer to one request line."""
@@ -64,7 +63,7 @@ class ControlServer:
         return orjson.dumps(command(request), default=str)
 
     def closed(self, client: _Client) -> None:
-        self._clients.discard(client)
+        self._clients.remove(client)
 
     def close(self) -> None:
         for client in list(self._clients):

@@ -72,7 +72,7 @@ class Daemon:
         self._reload_again = False  # asked for while a validation was under way
         self._reload_error: tuple[str, ...] = ()
         self._restart_needed: tuple[str, ...] = ()
-        self._redeploy = False
+        self._redeploy_too = False  # the reload was asked for by signal: it means everything
         self._up = False
 
     def _protect(self, spawned: Spawned) -> None:
@@ -120,7 +120,9 @@ class Daemon:
         return False
 
     def _until_next(self, now: float) -> float:
-        wait_s = min(self.tree.next_event_s(now), self._next_look - now)
+        wait_s = self.tree.next_event_s(now)
+        if self._stopping is None:
+            wait_s = min(wait_s, self._next_look - now)
         if self._notifier.watchdog_s is not None:
             wait_s = min(wait_s, self._next_watchdog - now)
         return max(0.005, wait_s)
@@ -187,16 +189,13 @@ class Daemon:
         self._next_look = now + self._timing.watch_interval_s
         changes = self._watch.poll()
         if changes.workflows:
-            logger.bind(files=list(changes.workflows)).info("reload.workflows")
-            self._redeploy = True
+            self._redeploy(", ".join(changes.workflows))
         if changes.configuration:
             self._begin_reload(", ".join(changes.configuration), now)
-        if self._redeploy:
-            self._hang_up_orchestrators()
 
-    def _hang_up_orchestrators(self) -> None:
+    def _redeploy(self, why: str) -> None:
         """SIGHUP makes it read the workflow files again; one that is starting reads them anyway."""
-        self._redeploy = False
+        logger.bind(why=why).info("reload.workflows")
         for place in self.tree.places.values():
             process = place.process
             if process is not None and place.spec.role == ORCHESTRATOR and process.state == READY:
@@ -209,7 +208,7 @@ class Daemon:
             self._reload_again = True
             return
         logger.bind(why=why).info("reload.begun")
-        self._redeploy = self._redeploy or why == "SIGHUP"
+        self._redeploy_too = self._redeploy_too or why == "SIGHUP"
         self._notifier.reloading()
         self._validation = Validation(self._read, self.loop, self.tree, now)
 
@@ -246,6 +245,9 @@ class Daemon:
         log.info("reload.applied")
         if applied.restart_needed:
             logger.bind(tables=list(applied.restart_needed)).warning("reload.restart.needed")
+        if self._redeploy_too:
+            self._redeploy_too = False
+            self._redeploy("SIGHUP")
         known, self._watch = self._watch, self._new_watch()
         if known.paths() == self._watch.paths():
             self._watch = known  # keeps what changed while we were validating
@@ -277,8 +279,8 @@ class Daemon:
 
     def _is_up(self, now: float) -> bool:
         """The minimum: the engine is ready, and one worker of each pool that can run at all."""
-        for pool in self.tree.pools.values():
-            places = self.tree.in_pool(pool.name)
+        for name, places in self.tree.by_pool().items():
+            pool = self.tree.pools[name]
             ready = any(place.state() == READY for place in places)
             hopeless = pool.role == WORKER and pool.state(now, places) in ("failed", "degraded")
             if not ready and not hopeless:

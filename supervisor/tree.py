@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from loguru import logger
@@ -82,6 +83,7 @@ class Tree:
         self.closing = False  # the supervisor ends: nothing is started any more
         self.fatal: Fatal | None = None
         self._open_stages: set[int] = set()
+        self._speaking: list[Process] = []  # have written something
         self._worker_grace_s = worker_grace_s
 
     # What is wanted
@@ -124,6 +126,13 @@ class Tree:
     def in_pool(self, pool: str) -> list[Place]:
         return [place for place in self.places.values() if place.spec.pool == pool]
 
+    def by_pool(self) -> dict[str, list[Place]]:
+        """Every pool's places, in one pass."""
+        pools: dict[str, list[Place]] = {}
+        for place in self.places.values():
+            pools.setdefault(place.spec.pool, []).append(place)
+        return pools
+
     def in_stage(self, stage: int) -> list[Process]:
         """Processes of a stage that have not ended, those without a place included."""
         return [process for process in self.processes.values() if process.spec.stage == stage]
@@ -135,9 +144,9 @@ class Tree:
         if self.closing:
             return
         stage = self._current_stage()
-        for pool in list(self.pools.values()):
-            places = self.in_pool(pool.name)
-            if not places or places[0].spec.stage > stage:
+        for name, places in self.by_pool().items():
+            pool = self.pools[name]
+            if places[0].spec.stage > stage:
                 continue
             allowed = pool.breaker.places(now, sum(_unproved(place) for place in places))
             due = [p for p in places if p.process is None and p.next_start <= now]
@@ -175,7 +184,7 @@ class Tree:
         # Readable at its end. Reaping finds it; all that is needed here is to wake up.
         self._loop.watch(spawned.pidfd, lambda: None)
         if spawned.report_fd is not None:
-            self._loop.watch(spawned.report_fd, lambda: None)
+            self._loop.watch(spawned.report_fd, partial(self._speaking.append, process))
         _log(process).info("process.started")
         return process
 
@@ -183,8 +192,10 @@ class Tree:
 
     def listen(self, now: float) -> None:
         """Take in what the children have to say."""
-        for process in list(self.processes.values()):
-            self._listen_to(process, now)
+        for process in self._speaking:
+            if self.processes.get(process.pid) is process:
+                self._listen_to(process, now)
+        self._speaking.clear()
 
     def _listen_to(self, process: Process, now: float) -> None:
         for report in process.reports():

@@ -7,7 +7,6 @@ advisory is what remains: the stream ADVISORIES keeps them, and here each become
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import orjson
 from loguru import logger
@@ -15,42 +14,38 @@ from loguru import logger
 from wf import messages, subjects
 from wf.errors import MessageError
 from wf.jetstream import topology
-from wf.jetstream.port import Accepted, Delivery, Outgoing, Port, Stored
+from wf.jetstream.advisories import Advisory, AdvisoryReader
+from wf.jetstream.port import Accepted, Outgoing, Port, Stored
 
 RUNTIME = "https://open-workflow-specification.org/spec/1.0.0/errors/runtime"
-WINDOW = 50
-RETRY_S = 2.0
+RETRY_S = 1.0
 
 
 class Advisories:
     def __init__(self, port: Port) -> None:
         self._port = port
+        self._reader = AdvisoryReader(port)
 
     async def run(self) -> None:
-        """For ever: advisory → outcome of its run → ack."""
-        pull = await self._port.pull(topology.ADVISORIES, topology.ADVISORY_READER, window=WINDOW)
+        """Until cancelled: advisory → outcome of its run → handled."""
         while True:
-            for delivery in await pull.next(WINDOW):
-                if await self._handle(delivery):
-                    self._port.ack(delivery)
-                else:
-                    self._port.nak(delivery, RETRY_S)
-            await asyncio.sleep(0)
+            for advisory, delivery in await self._reader.next():
+                while not await self._handle(advisory):
+                    self._port.in_progress(delivery)
+                    await asyncio.sleep(RETRY_S)
+                self._reader.handled(delivery)
 
-    async def _handle(self, delivery: Delivery) -> bool:
+    async def _handle(self, advisory: Advisory) -> bool:
         """True when there is nothing left to do for this advisory."""
-        advisory = orjson.loads(delivery.data)
-        if advisory.get("stream") != topology.ACTIVITY_TASKS:
+        if advisory.stream != topology.ACTIVITY_TASKS:
             return True
-        sequence = int(advisory["stream_seq"])
-        task = await self._port.at(topology.ACTIVITY_TASKS, sequence)
-        log = logger.bind(consumer=advisory.get("consumer"), sequence=sequence)
+        task = await self._port.at(advisory.stream, advisory.stream_seq)
+        log = logger.bind(consumer=advisory.consumer, sequence=advisory.stream_seq)
         if task is None:
-            log.info("task.undeliverable.gone")  # swept: it had an outcome
+            log.info("task.undeliverable.gone")  # an operator purged it
             return True
         message = outcome(task, advisory)
-        stream = message_stream(message)
-        (stored,) = await self._port.publish(stream, [message])
+        (stored,) = await self._port.publish(message_stream(message), [message])
         if not isinstance(stored, Accepted):
             log.bind(outcome=str(stored)).warning("task.undeliverable.not.stored")
             return False
@@ -64,14 +59,14 @@ def message_stream(message: Outgoing) -> str:
     return topology.DEAD_LETTERS if is_letter else topology.WORKFLOW_EVENTS
 
 
-def outcome(task: Stored, advisory: dict[str, Any]) -> Outgoing:
+def outcome(task: Stored, advisory: Advisory) -> Outgoing:
     """The undeliverable result of a task, or a dead letter when the task itself is unreadable."""
     activity = task.subject.rpartition(".")[2]
     evidence = {
         "reason": "max_deliver was used up and no worker reported an outcome",
         "sequence": task.sequence,
-        "deliveries": advisory.get("deliveries"),
-        "consumer": advisory.get("consumer"),
+        "deliveries": advisory.deliveries,
+        "consumer": advisory.consumer,
     }
     try:
         body = messages.decode(task.data, task.subject)
@@ -83,7 +78,7 @@ def outcome(task: Stored, advisory: dict[str, Any]) -> Outgoing:
             orjson.dumps({"v": messages.VERSION, "evidence": {**letter, "error": str(error)}}),
             message_id=f"{topology.ACTIVITY_TASKS}:{task.sequence}:undeliverable",
         )
-    detail = f"delivered {advisory.get('deliveries')} times and never finished"
+    detail = f"delivered {advisory.deliveries} times and never finished"
     error_object = {"type": RUNTIME, "status": 500, "title": "Undeliverable", "detail": detail}
     result = messages.failed_body(
         run=run,

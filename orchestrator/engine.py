@@ -242,8 +242,6 @@ class Engine:
                 self._parking.hold(instance, record, refused[instance], items, [])
                 continue
             record.flushed = True
-            if record.commit is not None and instance not in refused:
-                record.commit.parked, record.commit.tasks = False, []
             self._store.cache.put(instance, record)
             for item in result.applied:
                 self._ack(item)

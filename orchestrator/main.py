@@ -14,7 +14,6 @@ from typing import Any
 
 import uvloop
 from loguru import logger
-from wf.jetstream.sweeper import Sweeper
 
 from orchestrator.advisories import Advisories
 from orchestrator.apply import Limits
@@ -39,8 +38,9 @@ from wf import log, state
 from wf.child import EXIT_BROKER, EXIT_OK, Child
 from wf.errors import BrokerError
 from wf.jetstream import client, topology
-from wf.jetstream.connection import connection
+from wf.jetstream.connection import from_settings
 from wf.jetstream.port import Port
+from wf.jetstream.sweeper import Sweeper
 from wf.settings import Settings
 
 EVENT_ACK_WAIT_S = 30.0  # of the consumers `orchestrator` and `timers`
@@ -65,11 +65,10 @@ def run(child: Child) -> int:
 async def _serve(child: Child) -> int:
     settings = child.settings
     port = await client.connect(
-        connection(settings, "orchestrator"), role="orchestrator", name=child.name
+        from_settings(settings, "orchestrator"), role="orchestrator", name=child.name
     )
     try:
-        await topology.ensure(port, settings)
-        orchestrator = Orchestrator(child, port)
+        orchestrator = Orchestrator(child, port, lambda: topology.ensure(port, settings))
         await orchestrator.start()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -86,11 +85,13 @@ async def _serve(child: Child) -> int:
 class Orchestrator:
     """The parts of one orchestrator process, wired together."""
 
-    def __init__(self, child: Child, port: Port) -> None:
+    def __init__(self, child: Child, port: Port, ensure: Callable[[], Awaitable[object]]) -> None:
+        """`ensure` makes and updates the streams, buckets and consumers."""
         settings = child.settings
         self._child = child
         self._settings = settings
         self._port = port
+        self._ensure = ensure
         self._lanes = Lanes()
         self._leases = Leases(port, RENEW_AFTER_S)
         self._service = Service(port, self._lanes, self._leases, batch=settings.orchestrator.batch)
@@ -131,6 +132,7 @@ class Orchestrator:
 
     async def start(self) -> None:
         """Take over from a predecessor: deliver again what it held, know what it knew."""
+        await self._ensure()
         await self._recovery.reset_consumers()
         await self._port.subscribe_core(ALL_DEFINITIONS, self._definitions.noticed)
         await self._port.subscribe_core(ALL_ACTIVITIES, self._catalog.noticed)
@@ -187,7 +189,7 @@ class Orchestrator:
 
     async def _recover(self) -> None:
         """After a reconnect: the broker may have forgotten acks, or be another one."""
-        await topology.ensure(self._port, self._settings)
+        await self._ensure()
         await self._recovery.reset_consumers()
         self._catalog.forget()
         await self._catalog.refresh()

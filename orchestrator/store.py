@@ -15,7 +15,7 @@ from orchestrator.record import Record
 from orchestrator.sending import BATCH_MINIMUM, chunks
 from wf import subjects
 from wf.jetstream import topology
-from wf.jetstream.port import Accepted, Outcome, Outgoing, Port
+from wf.jetstream.port import Accepted, Outcome, Outgoing, Port, Stored
 
 CONSUMERS = (
     (topology.WORKFLOW_EVENTS, topology.ORCHESTRATOR),
@@ -97,7 +97,7 @@ class Store:
             found[instance] = record
         return found
 
-    async def _last(self, instances: list[str]) -> Mapping[str, records.Stored]:
+    async def _last(self, instances: list[str]) -> Mapping[str, Stored]:
         names = [subjects.state(instance) for instance in instances]
         if len(names) == 1:
             stored = await self._port.last(topology.WORKFLOW_STATES, names[0], leader=True)
@@ -106,9 +106,8 @@ class Store:
 
     async def revision(self, instance: str) -> int:
         """The current revision, from the stream's leader (0: none)."""
-        stored = await self._port.last(
-            topology.WORKFLOW_STATES, subjects.state(instance), leader=True
-        )
+        subject = subjects.state(instance)
+        stored = await self._port.last(topology.WORKFLOW_STATES, subject, leader=True)
         return 0 if stored is None else stored.sequence
 
     async def write(self, writes: list[Write], *, singly: bool = False) -> Written:

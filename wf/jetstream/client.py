@@ -56,8 +56,6 @@ class JetStream:
 
     async def flush(self) -> None:
         try:
-            if not await self._wire.connected_by(asyncio.get_running_loop().time() + CONNECT_S):
-                raise BrokerError("the broker cannot be reached")
             await self._wire.flush()
         except (errors.Error, OSError) as error:
             raise BrokerError(f"the broker did not answer: {error}") from error
@@ -172,7 +170,7 @@ class JetStream:
                 await self._wire.flush(2)
             except (errors.Error, OSError) as error:
                 logger.bind(error=str(error)).info("broker.close_unconfirmed")
-        await self._wire.close()
+        await self._wire.shut()
 
 
 async def listen(
@@ -216,7 +214,7 @@ async def connect(
     refused: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
 
     async def on_error(error: Exception) -> None:
-        if isinstance(error, errors.AuthorizationError) and not refused.done():
+        if "authorization" in str(error).lower() and not refused.done():
             refused.set_result(error)
         logger.bind(error=str(error) or type(error).__name__, name=name).info("broker.trouble")
 
@@ -250,7 +248,7 @@ async def connect(
     except BaseException:
         dialing.cancel()
         await asyncio.wait([dialing])
-        await wire.close()
+        await wire.shut()
         raise
     finally:
         refused.cancel()

@@ -96,7 +96,7 @@ def header_lines(message: Outgoing) -> str:
 
 def publication(subject: str, reply: str, lines: str, data: bytes) -> bytes:
     """One PUB or HPUB. `reply` may be empty; `lines` as `header_lines` gives them."""
-    if " " in subject or not subject.isprintable():
+    if not subject or " " in subject or not subject.isprintable():
         check_subject(subject)
     if not lines:
         return b"PUB %b %b %d\r\n%b\r\n" % (subject.encode(), reply.encode(), len(data), data)

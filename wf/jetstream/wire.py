@@ -13,7 +13,7 @@ from typing import Any
 
 from loguru import logger
 from nats import errors
-from nats.aio.client import Client
+from nats.aio.client import PING_PROTO, Client
 from nats.aio.subscription import Subscription
 
 from wf.jetstream.reader import Reader, Sink
@@ -37,6 +37,7 @@ class Wire(Client):
         self.whole = asyncio.Event()  # set while connected
         self._loop = asyncio.get_running_loop()
         self._write_due = False
+        self._flushes: set[asyncio.Future[bool]] = set()
 
     # Out.
 
@@ -56,9 +57,27 @@ class Wire(Client):
             self._pending_data_size = 0
 
     async def flush(self, timeout: float = 10) -> None:
-        """Return when the server has seen everything sent so far."""
-        self._write()
-        await super().flush(timeout)  # type: ignore[arg-type]
+        """Return when the server has seen everything sent so far.
+
+        Asked again after a reconnect (nats-py's own waits for a PONG that was lost). Raises
+        FlushTimeoutError.
+        """
+        deadline = self._loop.time() + timeout
+        while await self.connected_by(deadline) and self._transport:
+            self._write()
+            pong: asyncio.Future[bool] = self._loop.create_future()
+            self._pongs.append(pong)
+            self._flushes.add(pong)
+            self._transport.write(PING_PROTO)
+            try:
+                async with asyncio.timeout_at(deadline):
+                    if await pong:
+                        return
+            except TimeoutError:
+                break
+            finally:
+                self._flushes.discard(pong)
+        raise errors.FlushTimeoutError
 
     async def connected_by(self, deadline: float) -> bool:
         """Wait for the connection until `deadline` (the loop's clock); whether it is there."""
@@ -73,6 +92,13 @@ class Wire(Client):
         except TimeoutError:
             return False
         return self.is_connected
+
+    async def shut(self) -> None:
+        """Close for good. While disconnected, what waits to be sent is dropped."""
+        if not self.is_connected:  # nats-py would write it to the dead transport
+            self._pending = []
+            self._pending_data_size = 0
+        await self.close()
 
     # Subscriptions.
 
@@ -108,6 +134,15 @@ class Wire(Client):
         logger.bind(error=text).error("broker.error")
         await self._process_op_err(errors.Error(f"nats: {text}"))
 
+    async def _process_pong(self) -> None:
+        # nats-py's own fails, and ends the reading for good, when the waiter has given up.
+        if self._pongs:
+            pong = self._pongs.pop(0)
+            if not pong.done():
+                pong.set_result(True)
+            self._pongs_received += 1
+            self._pings_outstanding = 0
+
     async def _process_op_err(self, e: Exception) -> None:
         was_connected = self.is_connected
         await super()._process_op_err(e)
@@ -119,6 +154,9 @@ class Wire(Client):
         self._pending = []
         self._pending_data_size = 0
         self.whole.clear()
+        for pong in self._flushes:
+            if not pong.done():
+                pong.set_result(False)
         logger.bind(error=str(error) or type(error).__name__).warning("broker.disconnected")
         for callback in self.on_lost:
             callback()

@@ -81,7 +81,7 @@ class YamlReader:
             self._alias(event)
         elif isinstance(event, yaml.ScalarEvent):
             self._scalar(event)
-        else:
+        elif isinstance(event, yaml.CollectionStartEvent):
             self._open(event)
 
     # --- values -------------------------------------------------------------------------------
@@ -106,9 +106,9 @@ class YamlReader:
         self._put(done.value)
 
     def _alias(self, event: yaml.AliasEvent) -> None:
-        if event.anchor not in self._anchors:
+        value, weight = self._anchors.get(event.anchor or "", (None, 0))
+        if weight == 0:
             self._refuse(event, f"the alias *{event.anchor} stands for nothing that is complete")
-        value, weight = self._anchors[event.anchor]
         if self._wants_key():
             self._refuse(event, "a key must be written out")
         self._place(event)
@@ -234,4 +234,5 @@ class YamlReader:
 
 
 def _position(event: yaml.Event) -> Position:
-    return event.start_mark.line + 1, event.start_mark.column + 1
+    mark = event.start_mark
+    return (1, 1) if mark is None else (mark.line + 1, mark.column + 1)

@@ -7,6 +7,7 @@ stop. `Worker.run` is the main loop: announce, be ready, let the parts work side
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 import socket
 import traceback
@@ -30,7 +31,7 @@ from wf.worker.leases import Leases
 from wf.worker.modules import load_definitions
 from wf.worker.policy import catalog_entry, effective
 from wf.worker.prefetch import Prefetch
-from wf.worker.publisher import Publisher
+from wf.worker.publisher import Publisher, share_of_batches
 from wf.worker.puller import Puller
 from wf.worker.result import HEADROOM, Results
 from wf.worker.runner import Runner
@@ -50,6 +51,8 @@ def run(child: Child) -> int:
         return _import_failed(child, str(error))
     except BaseException:  # noqa: BLE001 - user code; SystemExit at import is a failure too
         return _import_failed(child, traceback.format_exc())
+    gc.collect()
+    gc.freeze()  # modules live as long as the worker: collections need not look at them
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     try:
@@ -106,7 +109,8 @@ class Worker:
         self._port = port
         self._stopping = stopping
         self._parts: set[asyncio.Task[None]] = set()
-        self._publisher = Publisher(port, self._stored, self._fault)
+        workers = sum(pool.processes for pool in child.settings.pools.values())
+        self._publisher = Publisher(port, self._stored, self._fault, share_of_batches(workers))
         self._stations = [self._station(definition) for definition in definitions]
         self._lanes = [station.lane for station in self._stations]
         self._leases = Leases(self._lanes, port)

@@ -24,7 +24,8 @@ from wf.worker.lane import Lane
 BATCH_FROM = 32  # fewer than this go as singles
 BATCH_LIMIT = 500  # messages of one batch
 BATCH_BYTES = 6 * 1024 * 1024
-OPEN_BATCHES = 3  # per worker; the server allows 50 per stream in all
+OPEN_BATCHES = 3  # of one worker, at most
+ALL_OPEN_BATCHES = 32  # of all workers of a host; the server allows 50 per stream
 OPEN_SINGLES = 64
 FIRST_DELAY_S = 0.05
 MAX_DELAY_S = 5.0
@@ -41,10 +42,20 @@ class Ready:
     refusals: int = 0  # failed sends so far; after one, it goes as a single
 
 
-def plan(ready: int, open_batches: int, open_singles: int) -> tuple[bool, int]:
-    """(as a batch?, how many) to send now of `ready` results; (…, 0): wait for an answer."""
+def share_of_batches(workers: int) -> int:
+    """How many batches each of `workers` may have open."""
+    return max(1, min(OPEN_BATCHES, ALL_OPEN_BATCHES // max(1, workers)))
+
+
+def plan(
+    ready: int, open_batches: int, open_singles: int, batches: int = OPEN_BATCHES
+) -> tuple[bool, int]:
+    """(as a batch?, how many) to send now of `ready` results; (…, 0): wait for an answer.
+
+    `batches`: how many may be open.
+    """
     if ready >= BATCH_FROM:
-        return (True, min(ready, BATCH_LIMIT)) if open_batches < OPEN_BATCHES else (True, 0)
+        return (True, min(ready, BATCH_LIMIT)) if open_batches < batches else (True, 0)
     if open_batches:
         return (False, 0)  # they gather for the next batch while this one is stored
     return (False, min(ready, max(0, OPEN_SINGLES - open_singles)))
@@ -61,10 +72,12 @@ class Publisher:
         port: Port,
         stored: Callable[[Lane, Held], None],
         fault: Callable[[BaseException], None],
+        batches: int = OPEN_BATCHES,
     ) -> None:
         self._port = port
         self._stored = stored
         self._fault = fault
+        self._batches = batches
         self._ready: deque[Ready] = deque()
         self._wake: asyncio.Event = asyncio.Event()
         self._sends: set[asyncio.Task[None]] = set()
@@ -88,7 +101,9 @@ class Publisher:
 
     def _send_what_may_go(self) -> None:
         while self._ready:
-            as_batch, count = plan(len(self._ready), self._open_batches, self._open_singles)
+            as_batch, count = plan(
+                len(self._ready), self._open_batches, self._open_singles, self._batches
+            )
             if count == 0:
                 return  # an answer will wake us
             chunk = self._take(count)

@@ -165,7 +165,7 @@ class Runner:
             output = lane.definition.signature.result(lane.definition.function(**arguments))
             return lane.results.completed(held, output)
         except BaseException as error:  # noqa: BLE001 - user code; each outcome is reported
-            return lane.results.raised(held, error)
+            return self._of_exception(held, error)
         finally:
             del self._thread_of[held]
 
@@ -187,8 +187,8 @@ class Runner:
         return arguments
 
     def _of_exception(self, held: Held, error: BaseException) -> Outgoing:
-        if held.stop is Stop.TIMEOUT:
-            return self._lane.results.timed_out(held, self._lane.policy.timeout_s)
+        if held.stop is None:
+            self._log(held, "task.failed", error)
         return self._lane.results.raised(held, error)
 
     def _ended(self, held: Held, outgoing: Outgoing, duration_s: float) -> None:
@@ -197,8 +197,8 @@ class Runner:
         if held.settled:
             self._lane.stuck.pop(held, None)  # reported when its time was up; the place is free
             return
-        if held.stop is Stop.TIMEOUT:
-            outgoing = self._lane.results.timed_out(held, self._lane.policy.timeout_s)
+        if held.stop is Stop.TIMEOUT:  # whatever it gave after that does not count
+            outgoing = self._timed_out(held)
         held.settled = True
         self._report(self._lane, held, outgoing)
 
@@ -221,7 +221,21 @@ class Runner:
         lane.running.pop(held, None)
         lane.stuck[held] = time.monotonic()
         held.settled = True
-        self._report(lane, held, lane.results.timed_out(held, lane.policy.timeout_s, where))
+        self._report(lane, held, self._timed_out(held, where))
+
+    def _timed_out(self, held: Held, where: str = "") -> Outgoing:
+        timeout_s = self._lane.policy.timeout_s
+        self._log(held, "task.timed_out", f"not done after {timeout_s:g} s")
+        return self._lane.results.timed_out(held, timeout_s, where)
+
+    def _log(self, held: Held, event: str, error: object) -> None:
+        logger.bind(
+            instance=held.instance,
+            run=held.run,
+            attempt=held.attempt,
+            activity=self._lane.name,
+            error=repr(error)[:500] if isinstance(error, BaseException) else error,
+        ).warning(event)
 
     def _beat(self, held: Held, details: Any) -> None:
         held.details = details

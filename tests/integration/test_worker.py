@@ -602,6 +602,25 @@ async def test_sigterm_drains_a_worker_process(
     assert (await b.result(name, "slow"))["output"] == "done"
 
 
+async def test_a_second_signal_does_not_wait_for_running_tasks(
+    b: Bench, processes: list[subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    mark = tmp_path / "mark"
+    await b.consumer("slow")
+    await b.send("slow", {"seconds": 30, "mark": str(mark)})
+    process = spawn(b, processes, "slow")
+    await until(mark.exists)
+    process.terminate()
+
+    def read_until_stopping() -> None:
+        assert process.stderr is not None
+        assert any("worker.stopping" in line for line in process.stderr)
+
+    await asyncio.to_thread(read_until_stopping)
+    process.terminate()
+    assert await asyncio.to_thread(process.wait, 10) == 0
+
+
 async def test_a_module_that_fails_to_import_is_reported_with_its_traceback(
     b: Bench, processes: list[subprocess.Popen[str]]
 ) -> None:

@@ -32,6 +32,7 @@ from wf.worker.publisher import BATCH_FROM, BATCH_LIMIT, OPEN_BATCHES, Publisher
 from wf.worker.puller import Puller
 from wf.worker.result import Results, dead_message
 from wf.worker.runner import Runner
+from wf.worker.surplus import take_surplus
 from wf.worker.watch import task_limit
 
 MODULE = """
@@ -453,6 +454,38 @@ async def test_outputs_that_are_nearly_json_are_turned_into_it(
         (body,) = (await run_all(make_lane(definitions[name]), delivery(1))).values()
         assert (body["outcome"], body["retryable"]) == ("failed", False)
         assert body["error"]["title"] == "Invalid output"
+
+
+# --- handing back ---
+
+
+async def test_what_waits_behind_tasks_that_turn_out_long_is_handed_back(
+    definitions: dict[str, ActivityDefinition],
+) -> None:
+    lane = make_lane(definitions["echo"], concurrency=1, max_deliver=4)
+    for _ in range(50):
+        lane.prefetch.measured(0.000_01)
+    running, *_ = hold(lane, *(delivery(n) for n in range(1, 6)))
+    lane.waiting.popleft()
+    lane.running[running] = None
+    running.started_s = 100.0
+    assert take_surplus(lane, 100.000_01) == [], "not long yet"
+    lane.waiting[1].delivery.delivered = 3
+    surplus = take_surplus(lane, 101.0)
+    assert [held.delivery.sequence for held in surplus] == [5, 4]
+    assert [held.delivery.sequence for held in lane.waiting] == [2, 3], "3 was delivered too often"
+    assert set(lane.held) == {1, 2, 3}
+    assert lane.room() < 0
+
+
+async def test_nothing_is_handed_back_while_a_place_is_free(
+    definitions: dict[str, ActivityDefinition],
+) -> None:
+    lane = make_lane(definitions["echo"], concurrency=2)
+    running, _ = hold(lane, delivery(1), delivery(2))
+    lane.waiting.popleft()
+    lane.running[running] = None
+    assert take_surplus(lane, running.started_s + 60) == []
 
 
 # --- leases ------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ cancel and hand back the rest; store the last results.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from loguru import logger
@@ -42,13 +42,17 @@ async def drain(
     port: Port,
     *,
     grace_s: float,
+    hurried: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Bring every held task to an end, or hand it back, within `grace_s`."""
+    """Bring every held task to an end, or hand it back, within `grace_s`.
+
+    Once `hurried()` is true, running tasks are cancelled at once.
+    """
     loop = asyncio.get_running_loop()
     finish_by_s = loop.time() + max(0.0, grace_s - min(2 * CANCEL_S, grace_s / 2))
     leave_by_s = loop.time() + grace_s
     handed_back = await _stop_taking(stations, leases, port)
-    while _running(stations) and loop.time() < finish_by_s:
+    while _running(stations) and loop.time() < finish_by_s and not hurried():
         await asyncio.sleep(_POLL_S)
     handed_back += await _cancel_running(stations, port)
     unstored = await publisher.close(max(0.5, leave_by_s - loop.time()))

@@ -36,6 +36,7 @@ from wf.worker.puller import Puller
 from wf.worker.result import HEADROOM, Results
 from wf.worker.runner import Runner
 from wf.worker.stopping import Stopping
+from wf.worker.surplus import return_surplus
 from wf.worker.watch import Watch, task_limit
 
 LEAVE_S = 0.5
@@ -123,6 +124,7 @@ class Worker:
         if await self._announced():
             self._start(self._publisher.run())
             self._start(self._leases.run())
+            self._start(return_surplus(self._lanes, self._port))
             for station in self._stations:
                 self._start(station.puller.run())
             self._child.ready()
@@ -134,6 +136,7 @@ class Worker:
                 self._leases,
                 self._port,
                 grace_s=self._child.grace(),
+                hurried=lambda: self._stopping.hurried,
             )
         for part in list(self._parts):
             part.cancel()

@@ -31,6 +31,11 @@ class Prefetch:
         else:
             self.duration_s = known + (duration_s - known) * _WEIGHT
 
+    def at_least(self, duration_s: float) -> None:
+        """A task that still runs has taken `duration_s` so far."""
+        if duration_s > (self.duration_s or 0.0) * 10:
+            self.duration_s = duration_s
+
     @property
     def target(self) -> int:
         """Tasks to hold beyond the running ones."""

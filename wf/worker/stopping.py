@@ -16,10 +16,15 @@ class Stopping:
     def __init__(self) -> None:
         self._event = asyncio.Event()
         self.status = EXIT_OK
+        self._signals = 0
 
     def on_signals(self, loop: asyncio.AbstractEventLoop) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.request, EXIT_OK, signal.Signals(number).name)
+            loop.add_signal_handler(number, self._signalled, signal.Signals(number).name)
+
+    def _signalled(self, name: str) -> None:
+        self._signals += 1
+        self.request(EXIT_OK, name)
 
     def request(self, status: int, reason: str) -> None:
         if self._event.is_set():
@@ -27,6 +32,11 @@ class Stopping:
         self.status = status
         self._event.set()
         logger.bind(reason=reason, status=status).info("worker.stopping")
+
+    @property
+    def hurried(self) -> bool:
+        """A second signal came: do not wait for running tasks."""
+        return self._signals > 1
 
     @property
     def requested(self) -> bool:

@@ -1,0 +1,53 @@
+"""Handing back what was taken ahead when the tasks turn out to be long.
+
+Prefetch follows the durations of finished tasks. When short ones are suddenly followed by long
+ones, hundreds may wait behind them here while other workers have nothing to do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+from loguru import logger
+
+from wf.jetstream.port import Port
+from wf.worker.held import Held
+from wf.worker.lane import Lane
+
+TICK_S = 0.5
+
+
+async def return_surplus(lanes: Sequence[Lane], port: Port) -> None:
+    """Look at all lanes twice a second, for ever."""
+    while True:
+        await asyncio.sleep(TICK_S)
+        for lane in lanes:
+            surplus = take_surplus(lane, time.monotonic())
+            for held in surplus:
+                port.nak(held.delivery)
+            if surplus:
+                logger.bind(activity=lane.name, tasks=len(surplus)).info("tasks.handed_back")
+
+
+def take_surplus(lane: Lane, now_s: float) -> list[Held]:
+    """Remove from the lane, newest first, what waits beyond the prefetch that is right by now.
+
+    Each hand-back counts as a delivery, so a task that has used up half of them stays.
+    """
+    oldest = next(iter(lane.running), None)
+    if oldest is None or not lane.waiting or lane.prefetch.fixed is not None:
+        return []
+    lane.prefetch.at_least(now_s - oldest.started_s)
+    if len(lane.running) + len(lane.stuck) < lane.policy.concurrency:
+        return []  # a place is free: what waits starts with the next turn of the loop
+    surplus: list[Held] = []
+    while len(lane.waiting) > lane.prefetch.target:
+        held = lane.waiting[-1]
+        if held.lease_lost or held.delivery.delivered * 2 > lane.policy.max_deliver:
+            break
+        lane.waiting.pop()
+        del lane.held[held.delivery.sequence]
+        surplus.append(held)
+    return surplus

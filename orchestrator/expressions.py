@@ -14,7 +14,7 @@ import math
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -119,7 +119,7 @@ class Expression:
 
     def _run(self, value: Any, variables: Mapping[str, Any], limits: ExpressionLimits) -> Any:
         try:
-            found = _one(self._program.run(value, vars=variables), limits.deadline_s)
+            found = _one(self._program, value, variables, limits.deadline_s)
         except ExpressionError as error:
             if error.fact is not None:
                 raise fact_error(error.fact, self.source) from None
@@ -168,17 +168,17 @@ class _Timer:
         if self.armed:
             raise _Deadline
 
-    def first_two(self, results: Iterator[Any], deadline_s: float) -> list[Any]:
-        """At most two results, or `_Deadline`. Two are enough to know that one is not all."""
+    def call(self, function: Callable[[], list[Any]], deadline_s: float) -> list[Any]:
+        """What `function` returns, or `_Deadline`."""
         if threading.current_thread() is not threading.main_thread():
-            return _first_two(results)
+            return function()
         if not self.installed:
             self.install()
         try:
             try:
                 self.armed = True
                 signal.setitimer(signal.ITIMER_VIRTUAL, deadline_s)
-                return _first_two(results)
+                return function()
             finally:
                 self.armed = False
                 signal.setitimer(signal.ITIMER_VIRTUAL, 0)
@@ -190,25 +190,24 @@ class _Timer:
 _timer = _Timer()
 
 
-def _first_two(results: Iterator[Any]) -> list[Any]:
+def _first_two(program: Any, value: Any, variables: Mapping[str, Any]) -> list[Any]:
+    """At most two results, which are enough to know that one is not all. Much of the work may be
+    done before the first is asked for."""
     found = []
-    for result in results:
+    for result in program.run(value, vars=variables):
         found.append(result)
         if len(found) == 2:
             break
     return found
 
 
-def _raise_recursion_limit() -> None:
-    """Never lowers it, and never past what the C stack bears."""
-    if sys.getrecursionlimit() < RECURSION_LIMIT:
+def _one(program: Any, value: Any, variables: Mapping[str, Any], deadline_s: float) -> Any:
+    """The only result, with room for recursion while it is looked for."""
+    usual = sys.getrecursionlimit()
+    if usual < RECURSION_LIMIT:
         sys.setrecursionlimit(RECURSION_LIMIT)
-
-
-def _one(results: Iterator[Any], deadline_s: float) -> Any:
-    _raise_recursion_limit()
     try:
-        found = _timer.first_two(results, deadline_s)
+        found = _timer.call(lambda: _first_two(program, value, variables), deadline_s)
     except _Deadline:
         raise ExpressionError("deadline", "deadline") from None
     except RecursionError:
@@ -217,6 +216,9 @@ def _one(results: Iterator[Any], deadline_s: float) -> Any:
         raise ExpressionError("memory", "memory") from None
     except Exception as error:  # noqa: BLE001 - whatever the interpreter raises is the author's fault
         raise ExpressionError(str(error) or type(error).__name__) from None
+    finally:
+        if usual < RECURSION_LIMIT:
+            sys.setrecursionlimit(usual)
     if len(found) == 1:
         return found[0]
     how_many = "no result" if not found else "more than one result"

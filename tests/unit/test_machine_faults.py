@@ -79,7 +79,7 @@ def test_old_names_of_error_types_are_matched_by_new_ones():
         ({"when": "${ $error.status == 1 }"}, False),
         ({"exceptWhen": "$error.status == 503"}, False),
         ({"exceptWhen": ".no", "when": ".yes"}, True),
-        ({"as": "problem", "when": "$problem.title == \"Down\""}, True),
+        ({"as": "problem", "when": '$problem.title == "Down"'}, True),
     ],
 )
 def test_when_and_except_when_see_the_error(conditions, caught):

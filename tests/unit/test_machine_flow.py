@@ -1,9 +1,9 @@
 """Sequences, jumps, data flow: what happens between start and end without anything failing."""
 
 import pytest
-from tests.support.machine import ERRORS, Driver, define, run_through
 
 from orchestrator.machine import DEFAULT_LIMITS, Dispatch, Finished, SetTimer
+from tests.support.machine import ERRORS, Driver, define, run_through
 
 
 def call(activity="work", **more):
@@ -66,7 +66,9 @@ def test_data_passes_through_the_stages_in_order():
         "output": {"as": "{out: .got, input: $input.seen, raw: $task.output.raw}"},
         "export": {"as": "{exported: $output.out, dot: .out, previous: $context}"},
     }
-    flow = define({"t": task}, input={"from": ".order"}, output={"as": {"all": "${ [., $context] }"}})
+    flow = define(
+        {"t": task}, input={"from": ".order"}, output={"as": {"all": "${ [., $context] }"}}
+    )
     driver = run_through(flow, {"order": {"raw": 7}})
     output = {"out": 7, "input": 7, "raw": 7}
     context = {"exported": 7, "dot": 7, "previous": {}}
@@ -282,7 +284,7 @@ def test_a_second_start_changes_nothing():
 def test_expression_faults_of_the_workflow_itself_name_their_place():
     driver = run_through(define({"a": {"set": {}}}, input={"from": ".a.b"}), {"a": 1})
     assert driver.state["error"]["instance"] == "/input/from"
-    driver = run_through(define({"a": {"set": {}}}, output={"as": "error(\"x\")"}))
+    driver = run_through(define({"a": {"set": {}}}, output={"as": 'error("x")'}))
     assert driver.state["error"]["instance"] == "/output/as"
     assert driver.state["error"]["type"] == ERRORS + "expression"
     assert driver.state["error"]["status"] == 400

@@ -1,0 +1,227 @@
+"""Any definition, any schedule of events: nothing raises, nothing is lost, replays agree."""
+
+import json
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from orchestrator.definition import parse
+from orchestrator.machine import DEFAULT_LIMITS, Dispatch, SetTimer, advance
+from tests.support.machine import HEADER, Driver
+
+LIMITS = DEFAULT_LIMITS._replace(max_steps=2000, max_jumps=50)
+
+CONDITIONS = st.sampled_from([".n > 2", "true", "false", ".", ".a.b", '$task.name == "t0"'])
+VALUES = st.sampled_from(
+    ["${ . }", "${ .n }", "${ $context }", "${ $input.n + 1 }", "${ .a.b }", "${ [.] | length }",
+     {"n": "${ .n // 1 }"}, {"n": 3, "deep": ["${ . | type }"]}, "${ $workflow.input }"]
+)  # fmt: skip
+DURATIONS = st.sampled_from(["PT0S", "PT1S", {"minutes": 1}, '${ .wait // "PT2S" }'])
+ERRORS = st.sampled_from(
+    [{"type": "x", "status": 400}, {"type": "x", "status": 503, "title": "${ .n | tostring }"}]
+)
+RETRIES = st.fixed_dictionaries(
+    {"limit": st.sampled_from([{"attempt": {"count": 3}}, {"duration": "PT3S"}])},
+    optional={
+        "delay": DURATIONS,
+        "backoff": st.sampled_from([{"constant": {}}, {"linear": {}}, {"exponential": {}}]),
+        "jitter": st.just({"from": "PT0S", "to": "PT1S"}),
+        "when": st.sampled_from(["$error.status == 503", "true"]),
+    },
+)
+
+
+def objects(value):
+    return value if isinstance(value, dict) else {"v": value}
+
+
+def bodies(depth):
+    kinds = [
+        st.fixed_dictionaries({"call": st.sampled_from(["one", "two"])},
+                              optional={"with": VALUES.map(objects)}),
+        st.fixed_dictionaries({"set": VALUES}),
+        st.fixed_dictionaries({"wait": DURATIONS}),
+        st.fixed_dictionaries({"raise": st.fixed_dictionaries({"error": ERRORS})}),
+        st.fixed_dictionaries({"switch": st.tuples(CONDITIONS).map(
+            lambda found: [{"case": {"when": found[0], "then": "continue"}}])}),
+    ]  # fmt: skip
+    if depth > 0:
+        inner = blocks(depth - 1)
+        catch = st.fixed_dictionaries(
+            {}, optional={"retry": RETRIES, "do": inner, "when": st.just("$error.status > 400"),
+                          "errors": st.just({"with": {"status": 503}})},
+        )  # fmt: skip
+        kinds += [st.fixed_dictionaries({"do": inner}),
+                  st.fixed_dictionaries({"try": inner, "catch": catch})]  # fmt: skip
+    return st.one_of(kinds)
+
+
+@st.composite
+def blocks(draw, depth):
+    count = draw(st.integers(1, 3))
+    tasks = []
+    for number in range(count):
+        task = dict(draw(bodies(depth)))
+        if draw(st.booleans()):
+            task["then"] = draw(
+                st.sampled_from(["continue", "exit", "end", *(f"t{n}" for n in range(count))])
+            )
+        for key, value in {
+            "if": CONDITIONS,
+            "input": st.just({"from": '{n: 1} + (if type == "object" then . else {} end)'}),
+            "output": VALUES.map(lambda found: {"as": found}),
+            "export": st.just({"as": "$context + {n: $output}"}),
+        }.items():
+            if draw(st.integers(0, 5)) == 0:
+                task[key] = draw(value)
+        tasks.append({f"t{number}": task})
+    return tasks
+
+
+DEFINITIONS = blocks(2).map(lambda tasks: parse({"document": HEADER, "do": tasks}))
+OUTPUTS = st.sampled_from([None, 1, {"n": 5}, {"n": 1, "wait": "PT1S"}, [], "text"])
+OUTCOMES = st.sampled_from(["completed"] * 4 + ["failed", "failed", "timed-out", "crashed",
+                                                "out-of-memory", "undeliverable"])  # fmt: skip
+# What the schedule does next: usually something that fits, at times something odd.
+MOVES = st.lists(
+    st.tuples(
+        st.sampled_from(["result"] * 6 + ["timer"] * 3 + ["old", "suspend", "resume", "odd"]
+                        + ["cancel", "fault"]),
+        st.integers(0, 50), OUTCOMES, OUTPUTS, st.integers(0, 5000)),
+    max_size=25,
+)  # fmt: skip
+ODD = [{}, {"kind": "result"}, {"kind": "result", "run": 1}, {"kind": "timer", "timer": "1"},
+       {"kind": "command", "verb": "cancel", "sequence": None}, {"kind": "start", "id": 5},
+       {"kind": "result", "run": True, "attempt": 1}, {"kind": ["x"]}, {"kind": "signal"},
+       {"kind": "result", "run": 10**30, "activity": "one", "attempt": 1, "outcome": {}}]  # fmt: skip
+
+
+def next_event(driver, move):
+    """The event of one move; None when it has nothing to act on."""
+    what, pick, outcome, output, _ = move
+    if what == "old":
+        return driver.log[pick % len(driver.log)][0]
+    if what == "odd":
+        return ODD[pick % len(ODD)]
+    if what == "fault":
+        return {"kind": "fault", "error": {"title": "shell"}, "run": pick % 7 or None}
+    if what in ("suspend", "resume", "cancel"):
+        if what == "cancel" and pick % 4:
+            return None
+        return {"kind": "command", "verb": what, "sequence": pick if pick % 3 == 0 else 50 + pick}
+    table = driver.state["runs" if what == "result" else "timers"]
+    if not table:
+        return None
+    key = sorted(table)[pick % len(table)]
+    if what == "timer":
+        return {"kind": "timer", "timer": int(key)}
+    run = table[key]
+    event = {"kind": "result", "activity": run["activity"], "run": int(key), "outcome": outcome,
+             "attempt": max(1, run["attempt"] - pick % 2)}  # fmt: skip
+    if outcome == "completed":
+        return {**event, "output": output}
+    retry = {"max_attempts": pick % 4, "delay_s": pick % 3, "jitter": 0.5}
+    return {**event, "error": {"status": 503}, "retryable": pick % 5 > 0, "retry": retry}
+
+
+def check(driver):
+    """What holds between any two events."""
+    state = driver.state
+    assert len(driver.last.commands) == len(set(map(repr, driver.last.commands)))
+    for command in driver.last.commands:
+        if isinstance(command, Dispatch):
+            assert str(command.run) in state["runs"]
+        if isinstance(command, SetTimer):
+            assert str(command.timer) in state["timers"]
+    if driver.terminal:
+        assert "ended_ms" in state
+        assert ("error" in state) is (driver.status == "faulted")
+        return
+    for run in state["runs"].values():
+        assert run["frame"] in state["frames"]
+    for timer in state["timers"].values():
+        assert timer["frame"] in state["frames"]
+    assert all(frame["parent"] in (*state["frames"], "") for frame in state["frames"].values())
+    held = state.get("held", [])
+    # Nothing hangs: something is open that will come, or has come and is held.
+    assert state["runs"] or state["timers"] or held
+    if driver.status != "suspended":
+        assert driver.status == ("running" if state["runs"] else "waiting")
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(DEFINITIONS, OUTPUTS, MOVES)
+def test_any_schedule_of_events_keeps_what_must_hold(definition, input, moves):
+    driver = Driver(definition, LIMITS)
+    driver.start(input)
+    check(driver)
+    for move in moves:
+        driver.now_ms += move[4]
+        event = next_event(driver, move)
+        if event is not None:
+            driver.feed(event)
+            check(driver)
+    assert driver.replay() == driver.state
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(DEFINITIONS, OUTPUTS)
+def test_whatever_is_answered_ends(definition, input):
+    driver = Driver(definition, LIMITS)
+    driver.start(input)
+    for _ in range(400):
+        if driver.terminal:
+            break
+        if driver.state["runs"]:
+            driver.done({"n": 1}, int(min(driver.state["runs"], key=int)))
+        else:
+            driver.fire()
+    # Only jumps back can make it longer than this, and those are counted.
+    assert driver.terminal or driver.state["jumps"] > 0
+
+
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=6,
+)
+KEYS = st.sampled_from(["id", "run", "attempt", "outcome", "activity", "timer", "verb", "sequence",
+                        "error", "evidence", "facts", "refused", "input", "output", "retry", "reason",
+                        "retryable", "crash_limit"])  # fmt: skip
+LIKELY = st.sampled_from([1, "one", "completed", "failed", "crashed", "cancel", "suspend"])
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["start", "result", "timer", "command", "fault", "x"]) | ANY_JSON,
+            st.dictionaries(KEYS, LIKELY | ANY_JSON, max_size=8),
+        ),
+        max_size=4,
+    )
+)
+def test_any_json_may_come_as_an_event(events):
+    definition = parse(
+        {"document": HEADER, "do": [{"a": {"call": "one"}}, {"w": {"wait": "PT1S"}}]}
+    )
+    for snapshot in (None, advance(definition, None, {"kind": "start", "id": "i"}, 1).snapshot):
+        for kind, fields in events:
+            result = advance(definition, snapshot, {**fields, "kind": kind}, 1000)
+            if result.ignored is None:
+                snapshot = json.loads(json.dumps(result.snapshot))
+
+
+def test_data_that_nests_too_deeply_is_refused_and_not_stored():
+    deep = []
+    for _ in range(900):
+        deep = [deep]
+    driver = Driver(parse({"document": HEADER, "do": [{"a": {"call": "one"}}]}))
+    driver.start(deep)
+    assert driver.status == "faulted"
+    driver = Driver(parse({"document": HEADER, "do": [{"a": {"call": "one"}}]}))
+    driver.start({})
+    driver.done(deep)
+    assert driver.status == "faulted"
+    assert driver.state["error"]["title"] == "Data refused"
+    assert driver.command("cancel", reason=deep).ignored == "terminal"

@@ -159,25 +159,27 @@ async def test_a_message_past_max_deliver_stays_until_its_advisory_is_handled(
     await js.ensure_task_consumer("work", ack_wait_s=0.5, max_deliver=2, max_ack_pending=100)
     await put(js, 3)
     pull = await js.pull(TASKS, CONSUMER, window=10)
-    async with asyncio.timeout(10):
-        while True:
-            delivery = (await pull.next(1))[0]
-            if delivery.sequence != 2:
-                js.ack(delivery)
-            elif delivery.delivered == 2:
-                break
-    await pull.stop()
-    await floor_is(js, TASKS, CONSUMER, 3)  # the server has given up on message 2
 
+    async def work() -> None:
+        while True:
+            for delivery in await pull.next(10):
+                if delivery.sequence != 2:
+                    js.ack(delivery)
+
+    working = asyncio.create_task(work())
     reader = AdvisoryReader(js)
     async with asyncio.timeout(10):
         ((advisory, taken),) = await reader.next()
     assert advisory == Advisory(TASKS, CONSUMER, 2, 2)
+    await put(js, 1)
+    await floor_is(js, TASKS, CONSUMER, 4)  # the floor has passed message 2
+    working.cancel()
+    await pull.stop()
 
     sweeper = Sweeper(js, clock=Clock())
     for _ in range(3):
         await sweeper.sweep()
-    assert await sequences(js, TASKS, "activity.tasks.>") == [2, 3]
+    assert await sequences(js, TASKS, "activity.tasks.>") == [2, 3, 4]
 
     reader.handled(taken)
     await floor_is(js, topology.ADVISORIES, topology.ADVISORY_READER, 1)

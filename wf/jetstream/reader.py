@@ -47,7 +47,10 @@ class Reader:
             data = b"".join(self._chunks)
             self._chunks.clear()
         while True:
-            position, wanted, line = self._messages(data)
+            try:
+                position, wanted, line = self._messages(data)
+            except (ValueError, IndexError) as error:
+                raise ProtocolError(f"nats: not a message: {error}") from error
             if line:
                 await self._control(line)
                 data = data[position:]

@@ -45,6 +45,7 @@ class Daemon:
         configuration: Configuration,
         read: Read,
         launcher: Launcher,
+        guard: Guard,
         notifier: Notifier,
         timing: Timing,
     ) -> None:
@@ -59,7 +60,7 @@ class Daemon:
         self._signals = SignalPipe(SIGNALS)
         self.loop.watch(self._signals.fd, lambda: None)
         grace_s = self.settings.supervisor.grace
-        self._guard = Guard()
+        self._guard = guard
         self.tree = Tree(launcher.launch, self._protect, self.loop, timing, grace_s, random.random)
         self.tree.helpers[self._guard.pid] = self._guard_died
         commands = {"status": lambda request: self.status()}

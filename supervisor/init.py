@@ -49,4 +49,4 @@ Made {config}, with one activity and one workflow. Next:
 
 and in another terminal:
 
-  wf --config {config} start hello --input '{{"name": "world"}}' --wait"""
+  wf start hello --config {config} --input '{{"name": "world"}}' --wait"""

@@ -17,6 +17,7 @@ from supervisor import entrypoints, status
 from supervisor.configuration import Configuration, describe, read
 from supervisor.control import ask
 from supervisor.daemon import Daemon
+from supervisor.guard import Guard
 from supervisor.init import make_pool
 from supervisor.launch import Launcher
 from supervisor.lock import StateLock
@@ -137,15 +138,16 @@ def _serve(
     table: Mapping[str, str],
     timing: Timing,
 ) -> int:
-    launcher = Launcher(configuration.settings, entrypoints.resolve(table), os.getpid())
-    launcher.prepare()
     become_subreaper()
     logger.bind(config=str(path)).info("supervisor.started")
-    daemon = Daemon(
-        configuration, lambda: read(path, overrides), launcher, Notifier.from_environment(), timing
-    )
+    launcher = Launcher(configuration.settings, entrypoints.resolve(table), os.getpid())
+    launcher.prepare()
+    notifier = Notifier.from_environment()
     gc.collect()
-    gc.freeze()  # what is here now is shared by every child; the collector must not touch it
+    gc.freeze()  # what is in memory now is shared by every child: the collector must not touch it
+    daemon = Daemon(
+        configuration, lambda: read(path, overrides), launcher, Guard(), notifier, timing
+    )
     try:
         return daemon.run()
     finally:

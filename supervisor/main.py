@@ -52,17 +52,21 @@ def run_pool(
     check: Annotated[
         bool, typer.Option("--check", help="Say what is wrong, or what would be started; then end.")
     ] = False,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a setting: --set nats.port=4333"),
+    ] = None,
 ) -> None:
     """Run a pool of workflow workers, its engine and its broker."""
     context.obj = config
     if context.invoked_subcommand is not None:
         return
     try:
-        path = find_config(config)
+        path, overrides = find_config(config), _overrides(assignments or [])
         if check:
-            typer.echo("\n".join(describe(read(path))))
+            typer.echo("\n".join(describe(read(path, overrides))))
             raise typer.Exit(0)
-        raise typer.Exit(run(path))
+        raise typer.Exit(run(path, overrides))
     except ConfigError as error:
         _complain(error.problems)
         raise typer.Exit(1 if check else EXIT_CONFIG) from None
@@ -152,6 +156,16 @@ def _serve(
         return daemon.run()
     finally:
         daemon.close()
+
+
+def _overrides(assignments: list[str]) -> dict[str, object]:
+    wrong = [text for text in assignments if "=" not in text]
+    if wrong:
+        raise ConfigError(
+            [f"--set {text}: write KEY=VALUE, as in nats.port=4333" for text in wrong]
+        )
+    pairs = (text.split("=", 1) for text in assignments)
+    return {key.strip(): value.strip() for key, value in pairs}
 
 
 def _complain(problems: list[str]) -> None:

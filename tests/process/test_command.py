@@ -37,6 +37,17 @@ def test_check_says_what_would_be_started_and_starts_nothing(pool: PoolDirectory
     assert not pool.state_dir.exists()
 
 
+def test_settings_can_be_overridden_on_the_command_line(pool: PoolDirectory) -> None:
+    pool.module("mail")
+    pool.configure({"mail": 3})
+    checked = command("--config", pool.config, "--check", "--set", "workers.mail.processes=5")
+    assert "mail × 5" in checked.stdout
+    wrong = command("--config", pool.config, "--check", "--set", "workers.mail.processes=x")
+    assert wrong.returncode == 1
+    assert "workers.mail.processes" in wrong.stderr
+    assert "KEY=VALUE" in command("--config", pool.config, "--check", "--set", "port").stderr
+
+
 def test_check_prints_every_problem(pool: PoolDirectory) -> None:
     pool.module("mail")
     pool.configure({"mail": 1}, extra='timeout = "soon"\nproceses = 3\n[nats2]\n')

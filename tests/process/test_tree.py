@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from pathlib import Path
 
 from pool_directory import PoolDirectory, alive, until
@@ -211,3 +212,32 @@ def test_a_child_has_nothing_of_the_supervisor_but_its_report_pipe(pool: PoolDir
         line.split(":\t", 1) for line in Path(f"/proc/{worker}/status").read_text().splitlines()
     )
     assert int(state["SigBlk"], 16) & ~(1 << 14 | 1 << 0 | 1 << 9) == 0  # only what the fake blocks
+
+
+def test_usr2_writes_the_whole_state_to_the_log_and_usr1_is_answered(pool: PoolDirectory) -> None:
+    pool.module("mail")
+    pool.configure({"mail": 1})
+    pool.start()
+    pool.signal(signal.SIGUSR2)
+    [line] = until(lambda: pool.logged("supervisor.state"), "the state is in the log")
+    assert {p["name"] for p in line["state"]["processes"]} == {"orchestrator", "worker mail #0"}
+    pool.signal(signal.SIGUSR1)
+    until(lambda: pool.logged("logs.reopen"), "it says that there is nothing to reopen")
+
+
+def test_a_hundred_clients_that_say_nothing_do_not_keep_status_from_answering(
+    pool: PoolDirectory,
+) -> None:
+    pool.module("mail")
+    pool.configure({"mail": 1})
+    pool.start()
+    directory = os.open(pool.state_dir, os.O_PATH)
+    clients = [socket.socket(socket.AF_UNIX) for _ in range(100)]
+    try:
+        for client in clients:
+            client.connect(f"/proc/self/fd/{directory}/control.sock")
+            assert pool.state() == "running"
+    finally:
+        for client in clients:
+            client.close()
+        os.close(directory)

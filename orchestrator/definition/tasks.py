@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from orchestrator.definition import kinds, trying
@@ -138,8 +138,3 @@ def _no_kind(compiler: Compiler, pointer: str, source: dict[str, Any]) -> None:
         problems.add(f"{pointer}/{escape(key)}", f'unknown key "{key}"{problems.meant(key, known)}')
     if not unknown:
         problems.add(pointer, f"does nothing: give it one of {listed}")
-
-
-def kind_names() -> Iterable[str]:
-    """The kinds that run, for the machine to check its own table against."""
-    return KINDS.keys()

@@ -7,7 +7,7 @@ from typing import Any
 from orchestrator.machine import tasks
 from orchestrator.machine.errors import runtime_error
 from orchestrator.machine.handler import Handler
-from orchestrator.machine.step import Step
+from orchestrator.machine.step import Child, Step
 
 
 class BlockHandler(Handler):
@@ -16,7 +16,7 @@ class BlockHandler(Handler):
     def enter(self, step: Step, frame: str, input: Any) -> None:
         _go(step, frame, 0, input)
 
-    def child_completed(self, step: Step, frame: str, output: Any, then: str) -> None:
+    def child_completed(self, step: Step, frame: str, child: Child, output: Any, then: str) -> None:
         block = step.block(frame)
         at: int = step.frames[frame]["at"]
         if then == "continue":
@@ -43,12 +43,13 @@ def open_block(step: Step, parent: str, block: Any, input: Any) -> None:
 
 def leave(step: Step, frame: str, output: Any) -> None:
     """End a block: its task goes on, or the workflow completes."""
-    parent = step.close(frame)
+    child = step.close(frame)
+    parent: str = child.state["parent"]
     if not parent:
         step.complete(output)
         return
     step.edit(parent).pop("child", None)
-    step.later(parent, step.handler(step.node(parent)).child_completed, output, "continue")
+    step.later(parent, step.handler(step.node(parent)).child_completed, child, output, "continue")
 
 
 def _go(step: Step, frame: str, at: int, data: Any) -> None:

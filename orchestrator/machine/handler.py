@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from orchestrator.machine.errors import Fault
-from orchestrator.machine.step import Step
+from orchestrator.machine.step import Child, Step
 
 JsonObject = dict[str, Any]
 
@@ -23,11 +23,11 @@ class Handler:
         """Begin, with the transformed input. To end, queue `tasks.complete`."""
         raise NotImplementedError
 
-    def child_completed(self, step: Step, frame: str, output: Any, then: str) -> None:
+    def child_completed(self, step: Step, frame: str, child: Child, output: Any, then: str) -> None:
         """A child has ended and is closed. `then` is its directive, if it is a task."""
         raise NotImplementedError
 
-    def child_faulted(self, step: Step, frame: str, fault: Fault) -> None:
+    def child_faulted(self, step: Step, frame: str, child: Child, fault: Fault) -> None:
         """A child has failed and is closed. By default so does this."""
         raise fault
 

@@ -8,7 +8,7 @@ from orchestrator.definition.nodes import Do, Raise, Set, Switch
 from orchestrator.machine import blocks, tasks
 from orchestrator.machine.errors import Fault, mended
 from orchestrator.machine.handler import Handler
-from orchestrator.machine.step import Step
+from orchestrator.machine.step import Child, Step
 
 
 class DoHandler(Handler):
@@ -18,7 +18,7 @@ class DoHandler(Handler):
         body: Do = step.task(frame).body
         blocks.open_block(step, frame, body.block, input)
 
-    def child_completed(self, step: Step, frame: str, output: Any, then: str) -> None:
+    def child_completed(self, step: Step, frame: str, child: Child, output: Any, then: str) -> None:
         tasks.complete(step, frame, output)
 
 

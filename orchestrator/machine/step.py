@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from orchestrator.definition import Definition
 from orchestrator.definition.nodes import Block, Task, Template
@@ -30,6 +30,14 @@ if TYPE_CHECKING:
 
 JsonObject = dict[str, Any]
 Work = Callable[..., None]
+
+
+class Child(NamedTuple):
+    """A frame that is closed, as its parent learns of it: a branch's `context` is in the state."""
+
+    frame: str
+    state: JsonObject
+
 
 TERMINAL = frozenset({"cancelled", "faulted", "completed"})
 
@@ -149,9 +157,9 @@ class Step:
     def handler(self, node: Task | Block) -> Handler:
         return self.handlers[node.kind]
 
-    def close(self, frame: str) -> str:
-        """Remove a frame with all that is below it; its parent."""
-        parent: str = self.frames[frame]["parent"]
+    def close(self, frame: str) -> Child:
+        """Remove a frame with all that is below it; what it was."""
+        closed = Child(frame, self.frames[frame])
         pending = [frame]
         while pending:
             state = self.frames.pop(pending.pop(), None)
@@ -164,7 +172,7 @@ class Step:
             if "child" in state:
                 pending.append(state["child"])
             pending.extend(state.get("children", ()))
-        return parent
+        return closed
 
     def failed(self, frame: str, fault: Fault) -> None:
         """A frame fails: it is closed, and what contains it decides."""
@@ -174,11 +182,12 @@ class Step:
         node = self.node(frame)
         if isinstance(node, Task):
             self.note("task.faulted", node, error=brief(fault.error))
-        parent = self.close(frame)
+        child = self.close(frame)
+        parent: str = child.state["parent"]
         if not parent:
             self.fault(fault.error)
         else:
-            self.later(parent, self.handler(self.node(parent)).child_faulted, fault)
+            self.later(parent, self.handler(self.node(parent)).child_faulted, child, fault)
 
     # --- data ---------------------------------------------------------------------------------
 

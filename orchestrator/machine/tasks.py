@@ -75,5 +75,6 @@ def _transform(step: Step, frame: str, task: Task, output: Any) -> Any:
 
 
 def _leave(step: Step, frame: str, output: Any, then: str) -> None:
-    parent = step.close(frame)
-    step.later(parent, step.handler(step.node(parent)).child_completed, output, then)
+    child = step.close(frame)
+    parent: str = child.state["parent"]
+    step.later(parent, step.handler(step.node(parent)).child_completed, child, output, then)

@@ -11,7 +11,7 @@ from orchestrator.machine.delays import backoff_ms, draw
 from orchestrator.machine.errors import Fault, brief, matches
 from orchestrator.machine.handler import Handler
 from orchestrator.machine.scope import Scope
-from orchestrator.machine.step import Step
+from orchestrator.machine.step import Child, Step
 from orchestrator.machine.waiting import duration_ms
 
 JsonObject = dict[str, Any]
@@ -26,11 +26,11 @@ class TryHandler(Handler):
         step.edit(frame).update(data=input, attempt=1, first_ms=step.now_ms)
         blocks.open_block(step, frame, body.block, input)
 
-    def child_completed(self, step: Step, frame: str, output: Any, then: str) -> None:
+    def child_completed(self, step: Step, frame: str, child: Child, output: Any, then: str) -> None:
         caught = step.frames[frame].get("caught", False)
         _complete(step, frame, output, caught)
 
-    def child_faulted(self, step: Step, frame: str, fault: Fault) -> None:
+    def child_faulted(self, step: Step, frame: str, child: Child, fault: Fault) -> None:
         step.edit(frame).pop("child", None)
         if step.frames[frame].get("caught"):
             raise fault  # from the handler itself

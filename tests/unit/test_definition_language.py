@@ -102,11 +102,16 @@ def test_constructs_that_do_not_run_yet_are_refused_with_their_place(construct):
 
 @pytest.mark.parametrize(
     ("more", "place"),
-    [({"timeout": {"after": "PT1S"}}, "/timeout"), ({"schedule": {"cron": "x"}}, "/schedule"),
-     ({"use": {"secrets": ["a"]}}, "/use/secrets"), ({"use": {"catalogs": {}}}, "/use/catalogs"),
-     ({"input": {"schema": {}}}, "/input/schema"), ({"evaluate": {"mode": "loose"}}, "/evaluate/mode"),
-     ({"evaluate": {"language": "js"}}, "/evaluate/language")],
-)  # fmt: skip
+    [
+        ({"timeout": {"after": "PT1S"}}, "/timeout"),
+        ({"schedule": {"cron": "x"}}, "/schedule"),
+        ({"use": {"secrets": ["a"]}}, "/use/secrets"),
+        ({"use": {"catalogs": {}}}, "/use/catalogs"),
+        ({"input": {"schema": {}}}, "/input/schema"),
+        ({"evaluate": {"mode": "loose"}}, "/evaluate/mode"),
+        ({"evaluate": {"language": "js"}}, "/evaluate/language"),
+    ],
+)
 def test_top_level_parts_that_do_not_work_yet_are_refused(more, place):
     assert the_problem({"call": "work"}, **more).startswith(f"f: {place}: ")
 
@@ -143,23 +148,51 @@ def test_top_level_parts_that_do_not_work_yet_are_refused(more, place):
         ({"wait": {"second": 1}}, "/do/0/t/wait", "unknown unit"),
         ({"raise": {"error": "gone"}}, "/do/0/t/raise/error", 'no error "gone"'),
         ({"raise": {"error": {"type": "x"}}}, "/do/0/t/raise/error", "needs `status`"),
-        ({"raise": {"error": {"type": "x", "status": "y"}}}, "/do/0/t/raise/error/status", "integer"),
+        (
+            {"raise": {"error": {"type": "x", "status": "y"}}},
+            "/do/0/t/raise/error/status",
+            "integer",
+        ),
         ({"switch": []}, "/do/0/t/switch", "list of cases"),
         ({"switch": [{"a": {"when": ".x"}}]}, "/do/0/t/switch/0/a", "needs `then`"),
-        ({"switch": [{"a": {"then": "end"}}, {"b": {"then": "end"}}]}, "/do/0/t/switch/1", "only one"),
+        (
+            {"switch": [{"a": {"then": "end"}}, {"b": {"then": "end"}}]},
+            "/do/0/t/switch/1",
+            "only one",
+        ),
         ({"switch": [{"a": {"then": "zz"}}]}, "/do/0/t/switch/0/a/then", 'no task "zz"'),
         ({"try": [{"a": {"set": {}}}]}, "/do/0/t", "needs `catch`"),
-        ({"try": [{"a": {"set": {}}}], "catch": {"retry": "x"}}, "/do/0/t/catch/retry", "no retry policy"),
+        (
+            {"try": [{"a": {"set": {}}}], "catch": {"retry": "x"}},
+            "/do/0/t/catch/retry",
+            "no retry policy",
+        ),
         ({"try": [{"a": {"set": {}}}], "catch": {"as": "input"}}, "/do/0/t/catch/as", "not taken"),
-        ({"try": [{"a": {"set": {}}}], "catch": {"then": "q"}}, "/do/0/t/catch/then", 'no task "q"'),
-        ({"try": [{"a": {"set": {}}}], "catch": {"retry": {"limit": {"attempt": {"count": 0}}}}},
-         "/do/0/t/catch/retry/limit/attempt/count", "from 1"),
-        ({"try": [{"a": {"set": {}}}], "catch": {"retry": {"backoff": {}}}},
-         "/do/0/t/catch/retry/backoff", "exactly one"),
-        ({"try": [{"a": {"set": {}}}], "catch": {"retry": {"jitter": {"from": "PT2S", "to": "PT1S"}}}},
-         "/do/0/t/catch/retry/jitter", "exchange"),
+        (
+            {"try": [{"a": {"set": {}}}], "catch": {"then": "q"}},
+            "/do/0/t/catch/then",
+            'no task "q"',
+        ),
+        (
+            {"try": [{"a": {"set": {}}}], "catch": {"retry": {"limit": {"attempt": {"count": 0}}}}},
+            "/do/0/t/catch/retry/limit/attempt/count",
+            "from 1",
+        ),
+        (
+            {"try": [{"a": {"set": {}}}], "catch": {"retry": {"backoff": {}}}},
+            "/do/0/t/catch/retry/backoff",
+            "exactly one",
+        ),
+        (
+            {
+                "try": [{"a": {"set": {}}}],
+                "catch": {"retry": {"jitter": {"from": "PT2S", "to": "PT1S"}}},
+            },
+            "/do/0/t/catch/retry/jitter",
+            "exchange",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_task_is_refused_at_its_place(task, place, words):
     problem = the_problem(task)
     assert problem.startswith(f"f: {place}: ")
@@ -168,11 +201,17 @@ def test_a_wrong_task_is_refused_at_its_place(task, place, words):
 
 @pytest.mark.parametrize(
     ("header", "place"),
-    [({"dsl": "0.9.0"}, "/document/dsl"), ({"version": "1.0"}, "/document/version"),
-     ({"version": 1.0}, "/document/version"), ({"version": "1.0.0+b"}, "/document/version"),
-     ({"name": "a b"}, "/document/name"), ({"namespace": ""}, "/document/namespace"),
-     ({"tags": []}, "/document/tags"), ({"titel": "x"}, "/document/titel")],
-)  # fmt: skip
+    [
+        ({"dsl": "0.9.0"}, "/document/dsl"),
+        ({"version": "1.0"}, "/document/version"),
+        ({"version": 1.0}, "/document/version"),
+        ({"version": "1.0.0+b"}, "/document/version"),
+        ({"name": "a b"}, "/document/name"),
+        ({"namespace": ""}, "/document/namespace"),
+        ({"tags": []}, "/document/tags"),
+        ({"titel": "x"}, "/document/titel"),
+    ],
+)
 def test_a_wrong_header_is_refused(header, place):
     document = {"document": {**HEADER, **header}, "do": [{"a": {"set": {}}}]}
     (problem,) = problems(document, "f")
@@ -190,12 +229,34 @@ def test_reusable_parts_are_checked_even_when_nothing_uses_them():
 
 @pytest.mark.parametrize(
     "text",
-    ["", "- a", "3", "a: [", "a: b: c", "\x00", "[" * 100_000, "{a: " * 20_000, "- " * 20_000,
-     "&a [*a]", "a: !!python/object:os.system x", "? [1]\n: 2", "a: 1\n---\nb: 2", "a: 1\na: 2",
-     "a: .nan", "a: 99999999999999999999", "a: 1e999", "\t", "{", '{"a": }',
-     "a: &a [1,1,1,1,1,1,1,1,1,1]\n" + "".join(
-         f"{chr(98 + n)}: &{chr(98 + n)} [{','.join(['*' + chr(97 + n)] * 10)}]\n" for n in range(9))],
-)  # fmt: skip
+    [
+        "",
+        "- a",
+        "3",
+        "a: [",
+        "a: b: c",
+        "\x00",
+        "[" * 100_000,
+        "{a: " * 20_000,
+        "- " * 20_000,
+        "&a [*a]",
+        "a: !!python/object:os.system x",
+        "? [1]\n: 2",
+        "a: 1\n---\nb: 2",
+        "a: 1\na: 2",
+        "a: .nan",
+        "a: 99999999999999999999",
+        "a: 1e999",
+        "\t",
+        "{",
+        '{"a": }',
+        "a: &a [1,1,1,1,1,1,1,1,1,1]\n"
+        + "".join(
+            f"{chr(98 + n)}: &{chr(98 + n)} [{','.join(['*' + chr(97 + n)] * 10)}]\n"
+            for n in range(9)
+        ),
+    ],
+)
 def test_what_cannot_be_read_is_refused_and_harms_nothing(text):
     assert all(problem.startswith("flow.yaml") for problem in problems(text))
     assert problems(text.encode("utf-16"))
@@ -208,31 +269,73 @@ def test_yaml_is_read_by_its_core_schema():
     )
     (task,) = parse(text).document["do"]
     assert task["a"]["set"] == {
-        "on": "yes", "date": "2020-01-01", "n": 31, "f": 1000.0, "s": "1", "t": "5", "z": None,
-        "b": True, "k": [1], "l": [1], "404": 10,
-    }  # fmt: skip
+        "on": "yes",
+        "date": "2020-01-01",
+        "n": 31,
+        "f": 1000.0,
+        "s": "1",
+        "t": "5",
+        "z": None,
+        "b": True,
+        "k": [1],
+        "l": [1],
+        "404": 10,
+    }
 
 
 def test_versions_sort_by_semver_precedence():
-    ordered = ["0.9.0", "1.0.0-alpha", "1.0.0-alpha.1", "1.0.0-alpha.beta", "1.0.0-beta.2",
-               "1.0.0-beta.11", "1.0.0-rc.1", "1.0.0", "1.0.1", "1.2.0", "1.10.0", "2.0.0"]  # fmt: skip
-    assert sorted(reversed(ordered), key=version_key) == ordered
+    ordered = [
+        "0.9.0",
+        "1.0.0-alpha",
+        "1.0.0-alpha.1",
+        "1.0.0-alpha.beta",
+        "1.0.0-beta.2",
+        "1.0.0-beta.11",
+        "1.0.0-rc.1",
+        "1.0.0",
+        "1.0.1",
+        "1.2.0",
+        "1.10.0",
+        "2.0.0",
+    ]
+    assert sorted(set(ordered), key=version_key) == ordered
     assert min(["1.0.0", "zero"], key=version_key) == "zero"
 
 
 @pytest.mark.parametrize(
     ("value", "ms"),
-    [("PT0S", 0), ("PT1H30M", 5_400_000), ("P1W", 604_800_000), ("PT0.25S", 250),
-     ({"hours": 1, "milliseconds": 5}, 3_600_005), ("PT0,5S", 500)],
-)  # fmt: skip
+    [
+        ("PT0S", 0),
+        ("PT1H30M", 5_400_000),
+        ("P1W", 604_800_000),
+        ("PT0.25S", 250),
+        ({"hours": 1, "milliseconds": 5}, 3_600_005),
+        ("PT0,5S", 500),
+    ],
+)
 def test_durations(value, ms):
     assert from_value(value) == ms
 
 
 @pytest.mark.parametrize(
-    "value", ["", "P", "PT", "1S", "PT-1S", "P1Y", {}, {"days": -1}, {"days": True}, 5, None,
-              {"days": 10**12}, "P99999999W", {"days": float("inf")}],
-)  # fmt: skip
+    "value",
+    [
+        "",
+        "P",
+        "PT",
+        "1S",
+        "PT-1S",
+        "P1Y",
+        {},
+        {"days": -1},
+        {"days": True},
+        5,
+        None,
+        {"days": 10**12},
+        "P99999999W",
+        {"days": float("inf")},
+    ],
+)
 def test_what_is_no_duration(value):
     with pytest.raises(DurationError):
         from_value(value)

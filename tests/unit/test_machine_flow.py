@@ -13,8 +13,12 @@ def call(activity="work", **more):
 def test_a_start_creates_the_instance_and_dispatches_the_first_call_in_one_step():
     driver = Driver(define({"a": call(**{"with": {"x": "${ .n + 1 }", "y": [True, "${ .n }"]}})}))
     driver.start({"n": 1})
-    assert driver.types() == ["instance.created", "instance.started", "task.started",
-                              "run.dispatched"]  # fmt: skip
+    assert driver.types() == [
+        "instance.created",
+        "instance.started",
+        "task.started",
+        "run.dispatched",
+    ]
     assert driver.last.history[0]["status"] == "pending"
     assert driver.last.commands == [Dispatch(1)]
     assert driver.status == "running"
@@ -86,8 +90,9 @@ def test_output_as_of_a_call_sees_the_input_that_the_task_had():
 def test_frames_keep_input_only_when_it_is_needed_later():
     driver = Driver(define({"a": call()}))
     driver.start({"big": "x" * 100})
-    assert all("input" not in frame and "raw" not in frame
-               for frame in driver.state["frames"].values())  # fmt: skip
+    assert all(
+        "input" not in frame and "raw" not in frame for frame in driver.state["frames"].values()
+    )
 
 
 def test_export_replaces_the_context():
@@ -100,19 +105,32 @@ def test_export_replaces_the_context():
 
 
 def test_the_descriptors_of_workflow_task_and_runtime():
-    flow = define({"a/b": {"set": {
-        "id": "${ $workflow.id }", "input": "${ $workflow.input }",
-        "name": "${ $workflow.definition.document.name }", "when": "${ $workflow.startedAt }",
-        "task": "${ [$task.name, $task.reference, ($task.definition | keys), $task.startedAt.epoch.seconds] }",
-        "runtime": "${ $runtime.name }", "now": "${ now }"}}})  # fmt: skip
+    flow = define(
+        {
+            "a/b": {
+                "set": {
+                    "id": "${ $workflow.id }",
+                    "input": "${ $workflow.input }",
+                    "name": "${ $workflow.definition.document.name }",
+                    "when": "${ $workflow.startedAt }",
+                    "task": "${ $task | [.name, .reference, (.definition | keys)] }",
+                    "second": "${ $task.startedAt.epoch.seconds }",
+                    "runtime": "${ $runtime.name }",
+                    "now": "${ now }",
+                }
+            }
+        }
+    )
     output = run_through(flow, 3).state["output"]
     assert output["id"] == "i-1"
     assert output["input"] == 3
     assert output["name"] == "flow"
     assert output["when"] == {
-        "iso8601": "1970-01-01T00:16:40.000Z", "epoch": {"seconds": 1000, "milliseconds": 1000000}
-    }  # fmt: skip
-    assert output["task"] == ["a/b", "/do/0/a~1b", ["set"], 1000]
+        "iso8601": "1970-01-01T00:16:40.000Z",
+        "epoch": {"seconds": 1000, "milliseconds": 1000000},
+    }
+    assert output["task"] == ["a/b", "/do/0/a~1b", ["set"]]
+    assert output["second"] == 1000
     assert output["runtime"] == "wf-supervisor"
     assert output["now"] == 1000
 
@@ -142,15 +160,19 @@ def test_jq_truth_decides_zero_and_empty_text_are_true():
 
 def switch_flow():
     return define(
-        {"pick": {"switch": [
-            {"other": {"then": "c"}},
-            {"small": {"when": ".n < 10", "then": "b"}},
-            {"stop": {"when": "${ .n == 10 }", "then": "end"}},
-        ]}},
+        {
+            "pick": {
+                "switch": [
+                    {"other": {"then": "c"}},
+                    {"small": {"when": ".n < 10", "then": "b"}},
+                    {"stop": {"when": "${ .n == 10 }", "then": "end"}},
+                ]
+            }
+        },
         {"a": {"set": {"at": "a"}, "then": "end"}},
         {"b": {"set": {"at": "b"}, "then": "exit"}},
         {"c": {"set": {"at": "c"}}},
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize(("n", "output"), [(5, {"at": "b"}), (10, {"n": 10}), (11, {"at": "c"})])
@@ -169,20 +191,28 @@ def test_switch_without_a_match_goes_on_with_its_own_then():
 
 def test_exit_leaves_the_list_and_the_task_around_goes_on():
     flow = define(
-        {"outer": {"do": [{"x": {"set": {"v": 1}, "then": "exit"}}, {"y": {"set": {"v": 2}}}],
-                   "output": {"as": "{v: (.v + 10)}"}}},
+        {
+            "outer": {
+                "do": [{"x": {"set": {"v": 1}, "then": "exit"}}, {"y": {"set": {"v": 2}}}],
+                "output": {"as": "{v: (.v + 10)}"},
+            }
+        },
         {"after": {"set": {"v": "${ .v + 100 }"}}},
-    )  # fmt: skip
+    )
     assert run_through(flow).state["output"] == {"v": 111}
 
 
 def test_end_ends_the_workflow_from_any_depth():
     flow = define(
-        {"outer": {"do": [{"inner": {"do": [{"x": {"set": {"v": 1}, "then": "end"}}]}}],
-                   "output": {"as": "{v: 99}"}}},
+        {
+            "outer": {
+                "do": [{"inner": {"do": [{"x": {"set": {"v": 1}, "then": "end"}}]}}],
+                "output": {"as": "{v: 99}"},
+            }
+        },
         {"after": {"set": {"v": 2}}},
         output={"as": "{final: .v}"},
-    )  # fmt: skip
+    )
     assert run_through(flow).state["output"] == {"final": 1}
 
 
@@ -225,9 +255,14 @@ def test_no_try_can_catch_the_end_of_a_loop_without_end():
 
 @pytest.mark.parametrize(
     ("duration", "ms"),
-    [("PT1.5S", 1500), ({"minutes": 1, "seconds": 1}, 61_000), ("P1DT1H", 90_000_000),
-     ("${ .for }", 2000), ({"seconds": "${ .n }"}, 3000)],
-)  # fmt: skip
+    [
+        ("PT1.5S", 1500),
+        ({"minutes": 1, "seconds": 1}, 61_000),
+        ("P1DT1H", 90_000_000),
+        ("${ .for }", 2000),
+        ({"seconds": "${ .n }"}, 3000),
+    ],
+)
 def test_wait_sets_a_durable_timer_and_passes_its_input_on(duration, ms):
     driver = Driver(define({"w": {"wait": duration}}, {"s": {"set": {"got": "${ .n }"}}}))
     driver.start({"for": "PT2S", "n": 3})

@@ -13,9 +13,18 @@ LIMITS = DEFAULT_LIMITS._replace(max_steps=2000, max_jumps=50)
 
 CONDITIONS = st.sampled_from([".n > 2", "true", "false", ".", ".a.b", '$task.name == "t0"'])
 VALUES = st.sampled_from(
-    ["${ . }", "${ .n }", "${ $context }", "${ $input.n + 1 }", "${ .a.b }", "${ [.] | length }",
-     {"n": "${ .n // 1 }"}, {"n": 3, "deep": ["${ . | type }"]}, "${ $workflow.input }"]
-)  # fmt: skip
+    [
+        "${ . }",
+        "${ .n }",
+        "${ $context }",
+        "${ $input.n + 1 }",
+        "${ .a.b }",
+        "${ [.] | length }",
+        {"n": "${ .n // 1 }"},
+        {"n": 3, "deep": ["${ . | type }"]},
+        "${ $workflow.input }",
+    ]
+)
 DURATIONS = st.sampled_from(["PT0S", "PT1S", {"minutes": 1}, '${ .wait // "PT2S" }'])
 ERRORS = st.sampled_from(
     [{"type": "x", "status": 400}, {"type": "x", "status": 503, "title": "${ .n | tostring }"}]
@@ -37,22 +46,35 @@ def objects(value):
 
 def bodies(depth):
     kinds = [
-        st.fixed_dictionaries({"call": st.sampled_from(["one", "two"])},
-                              optional={"with": VALUES.map(objects)}),
+        st.fixed_dictionaries(
+            {"call": st.sampled_from(["one", "two"])}, optional={"with": VALUES.map(objects)}
+        ),
         st.fixed_dictionaries({"set": VALUES}),
         st.fixed_dictionaries({"wait": DURATIONS}),
         st.fixed_dictionaries({"raise": st.fixed_dictionaries({"error": ERRORS})}),
-        st.fixed_dictionaries({"switch": st.tuples(CONDITIONS).map(
-            lambda found: [{"case": {"when": found[0], "then": "continue"}}])}),
-    ]  # fmt: skip
+        st.fixed_dictionaries(
+            {
+                "switch": st.tuples(CONDITIONS).map(
+                    lambda found: [{"case": {"when": found[0], "then": "continue"}}]
+                )
+            }
+        ),
+    ]
     if depth > 0:
         inner = blocks(depth - 1)
         catch = st.fixed_dictionaries(
-            {}, optional={"retry": RETRIES, "do": inner, "when": st.just("$error.status > 400"),
-                          "errors": st.just({"with": {"status": 503}})},
-        )  # fmt: skip
-        kinds += [st.fixed_dictionaries({"do": inner}),
-                  st.fixed_dictionaries({"try": inner, "catch": catch})]  # fmt: skip
+            {},
+            optional={
+                "retry": RETRIES,
+                "do": inner,
+                "when": st.just("$error.status > 400"),
+                "errors": st.just({"with": {"status": 503}}),
+            },
+        )
+        kinds += [
+            st.fixed_dictionaries({"do": inner}),
+            st.fixed_dictionaries({"try": inner, "catch": catch}),
+        ]
     return st.one_of(kinds)
 
 
@@ -80,20 +102,38 @@ def blocks(draw, depth):
 
 DEFINITIONS = blocks(2).map(lambda tasks: parse({"document": HEADER, "do": tasks}))
 OUTPUTS = st.sampled_from([None, 1, {"n": 5}, {"n": 1, "wait": "PT1S"}, [], "text"])
-OUTCOMES = st.sampled_from(["completed"] * 4 + ["failed", "failed", "timed-out", "crashed",
-                                                "out-of-memory", "undeliverable"])  # fmt: skip
+OUTCOMES = st.sampled_from(
+    ["completed"] * 4
+    + ["failed", "failed", "timed-out", "crashed", "out-of-memory", "undeliverable"]
+)
 # What the schedule does next: usually something that fits, at times something odd.
 MOVES = st.lists(
     st.tuples(
-        st.sampled_from(["result"] * 6 + ["timer"] * 3 + ["old", "suspend", "resume", "odd"]
-                        + ["cancel", "fault"]),
-        st.integers(0, 50), OUTCOMES, OUTPUTS, st.integers(0, 5000)),
+        st.sampled_from(
+            ["result"] * 6
+            + ["timer"] * 3
+            + ["old", "suspend", "resume", "odd"]
+            + ["cancel", "fault"]
+        ),
+        st.integers(0, 50),
+        OUTCOMES,
+        OUTPUTS,
+        st.integers(0, 5000),
+    ),
     max_size=25,
-)  # fmt: skip
-ODD = [{}, {"kind": "result"}, {"kind": "result", "run": 1}, {"kind": "timer", "timer": "1"},
-       {"kind": "command", "verb": "cancel", "sequence": None}, {"kind": "start", "id": 5},
-       {"kind": "result", "run": True, "attempt": 1}, {"kind": ["x"]}, {"kind": "signal"},
-       {"kind": "result", "run": 10**30, "activity": "one", "attempt": 1, "outcome": {}}]  # fmt: skip
+)
+ODD = [
+    {},
+    {"kind": "result"},
+    {"kind": "result", "run": 1},
+    {"kind": "timer", "timer": "1"},
+    {"kind": "command", "verb": "cancel", "sequence": None},
+    {"kind": "start", "id": 5},
+    {"kind": "result", "run": True, "attempt": 1},
+    {"kind": ["x"]},
+    {"kind": "signal"},
+    {"kind": "result", "run": 10**30, "activity": "one", "attempt": 1, "outcome": {}},
+]
 
 
 def next_event(driver, move):
@@ -116,8 +156,13 @@ def next_event(driver, move):
     if what == "timer":
         return {"kind": "timer", "timer": int(key)}
     run = table[key]
-    event = {"kind": "result", "activity": run["activity"], "run": int(key), "outcome": outcome,
-             "attempt": max(1, run["attempt"] - pick % 2)}  # fmt: skip
+    event = {
+        "kind": "result",
+        "activity": run["activity"],
+        "run": int(key),
+        "outcome": outcome,
+        "attempt": max(1, run["attempt"] - pick % 2),
+    }
     if outcome == "completed":
         return {**event, "output": output}
     retry = {"max_attempts": pick % 4, "delay_s": pick % 3, "jitter": 0.5}
@@ -185,9 +230,28 @@ ANY_JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
     max_leaves=6,
 )
-KEYS = st.sampled_from(["id", "run", "attempt", "outcome", "activity", "timer", "verb", "sequence",
-                        "error", "evidence", "facts", "refused", "input", "output", "retry", "reason",
-                        "retryable", "crash_limit"])  # fmt: skip
+KEYS = st.sampled_from(
+    [
+        "id",
+        "run",
+        "attempt",
+        "outcome",
+        "activity",
+        "timer",
+        "verb",
+        "sequence",
+        "error",
+        "evidence",
+        "facts",
+        "refused",
+        "input",
+        "output",
+        "retry",
+        "reason",
+        "retryable",
+        "crash_limit",
+    ]
+)
 LIKELY = st.sampled_from([1, "one", "completed", "failed", "crashed", "cancel", "suspend"])
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+from loguru import logger
 
 from supervisor.loop import Loop
 
@@ -60,7 +61,11 @@ class ControlServer:
         except (orjson.JSONDecodeError, KeyError, TypeError):
             known = ", ".join(sorted(self._commands))
             return orjson.dumps({"error": f"not a known command; known are: {known}"})
-        return orjson.dumps(command(request), default=str)
+        try:
+            return orjson.dumps(command(request), default=str)
+        except Exception as error:  # noqa: BLE001 - to ask how it goes must never end it
+            logger.opt(exception=True).error("control.failed")
+            return orjson.dumps({"error": f"the supervisor could not answer: {error!r}"})
 
     def closed(self, client: _Client) -> None:
         self._clients.remove(client)

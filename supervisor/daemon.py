@@ -94,8 +94,8 @@ class Daemon:
         while not self._step(now):
             self.loop.wait(self._until_next(now))
             now = time.monotonic()
+        left = sweep_leftovers(self._guard.pid)
         self._guard.close()
-        left = sweep_leftovers(except_for=self._guard.pid)
         logger.bind(leftovers=left).info("supervisor.stopped")
         return self.tree.fatal.status if self.tree.fatal else 0
 

@@ -18,7 +18,7 @@ from collections.abc import Iterable
 
 from loguru import logger
 
-from supervisor.spawn import Spawned, spawn_guard
+from supervisor.spawn import Spawned, name_process, spawn_guard
 
 PATIENCE_S = 7.0  # after the supervisor's death; children are to be gone within ten seconds
 
@@ -47,6 +47,7 @@ class Guard:
 
 
 def _run(supervisor: socket.socket) -> int:
+    name_process("wf-guard")
     gc.disable()  # would touch, and so copy, every page that is shared with the supervisor
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)

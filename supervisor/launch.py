@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from supervisor.broker import EmbeddedBroker
 from supervisor.entrypoints import EntryPoint
-from supervisor.spawn import Spawned, spawn, spawn_program
+from supervisor.spawn import Spawned, name_process, spawn, spawn_program
 from supervisor.spec import BROKER, WORKER, ChildSpec
 from wf import log
 from wf.child import Child
@@ -41,6 +41,7 @@ class Launcher:
     def _run(
         self, spec: ChildSpec, generation: int, entry_point: EntryPoint, report_fd: int
     ) -> int:
+        name_process(spec.name.removeprefix(f"{WORKER} "))
         logging = self.settings.supervisor
         log.configure(level=logging.log_level, format=logging.log_format, process=spec.name)
         return entry_point(

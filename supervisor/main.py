@@ -22,7 +22,7 @@ from supervisor.init import make_pool
 from supervisor.launch import Launcher
 from supervisor.lock import StateLock
 from supervisor.notify import Notifier
-from supervisor.spawn import become_subreaper
+from supervisor.spawn import become_subreaper, name_process
 from supervisor.tree import Timing
 from wf import log
 from wf.child import EXIT_BROKER, EXIT_CONFIG
@@ -143,6 +143,7 @@ def _serve(
     timing: Timing,
 ) -> int:
     become_subreaper()
+    name_process("wf-supervisor")
     logger.bind(config=str(path)).info("supervisor.started")
     launcher = Launcher(configuration.settings, entrypoints.resolve(table), os.getpid())
     launcher.prepare()

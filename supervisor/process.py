@@ -13,7 +13,7 @@ import orjson
 from supervisor.restart import Cause, Exit
 from supervisor.spawn import Spawned
 from supervisor.spec import ChildSpec
-from wf.child import EXIT_BROKER, EXIT_CONFIG, EXIT_RECYCLE
+from wf.child import EXIT_BROKER, EXIT_CONFIG, EXIT_OK, EXIT_RECYCLE
 
 STARTING, READY, STOPPING = "starting", "ready", "stopping"
 _LONGEST_LINE = 64 * 1024
@@ -108,8 +108,8 @@ class Process:
     def _cause(self, status: int) -> Cause:
         if self.ended_by_us is not None:
             return self.ended_by_us
-        if status == EXIT_RECYCLE:
-            return Cause.RECYCLE
+        if status == EXIT_RECYCLE or (status == EXIT_OK and self.ready_at is not None):
+            return Cause.RECYCLE  # left in order: by its own wish, or after somebody's `kill`
         if status == EXIT_CONFIG or (self.failure and self.failure[0] in ("import", "config")):
             return Cause.CONFIG
         if status == EXIT_BROKER:

@@ -46,6 +46,7 @@ class Policy:
     first_delay_s: float = 0.25  # ceiling of the first delay; doubles with each failure
     max_delay_s: float = 30.0
     broker_max_delay_s: float = 5.0  # while the broker is away, look again soon
+    shortest_life_s: float = 1.0  # who asks to be started afresh sooner, idle, is in a loop
     stable_s: float = 60.0  # so long ready is as good as progress
     boots: int = 8  # an engine process that fails so often in a row before it is ready is given up
     intensity: int = 10  # more failures than this within the window open the breaker
@@ -71,7 +72,8 @@ def after_exit(failures: int, exit_: Exit, policy: Policy, draw: float) -> Resta
     The first failure of a process that had been ready is answered at once. After that the delay is
     drawn from the whole of [0, ceiling), so that places that fell together do not rise together.
     """
-    if exit_.cause in _BLAMELESS and (exit_.was_ready or exit_.cause is Cause.OPERATOR):
+    lived = exit_.made_progress or exit_.ready_for_s >= policy.shortest_life_s
+    if exit_.cause is Cause.OPERATOR or (exit_.cause is Cause.RECYCLE and lived):
         return RestartDecision(0.0, 0, exit_.cause.value)
     recovered = exit_.made_progress or exit_.ready_for_s >= policy.stable_s
     count = 1 if recovered else failures + 1

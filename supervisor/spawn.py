@@ -19,6 +19,7 @@ from typing import NoReturn
 from loguru import logger
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
 _EXIT_UNCAUGHT = 70  # EX_SOFTWARE: the entry point raised
 _HANDLED = tuple(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
@@ -42,6 +43,11 @@ class Spawned:
 def become_subreaper() -> None:
     """Adopt the orphans of our children, so that none escapes to init."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def name_process(name: str) -> None:
+    """What `ps` and `top` call this process; the kernel keeps 15 bytes of it."""
+    _libc.prctl(_PR_SET_NAME, ctypes.c_char_p(name.encode()), 0, 0, 0)
 
 
 def assert_single_threaded() -> None:

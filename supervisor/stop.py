@@ -35,21 +35,20 @@ class Stopping:
         return True
 
 
-def sweep_leftovers(except_for: int) -> int:
+def sweep_leftovers(guard: int) -> int:
     """Kill and reap what children left behind and we adopted; how many there were.
 
-    The process `except_for` is about to leave by itself, and is only reaped.
+    The guard goes too, not counted: there is nothing left for it to do.
 
     Only our own children are listed, and none is reaped in between: no pid can be a stranger's.
     """
     count = 0
     while children := _children():
-        left = [pid for pid in children if pid != except_for]
-        for pid in left:
+        for pid in children:
             os.kill(pid, signal.SIGKILL)
         for pid in children:
             os.waitpid(pid, 0)
-        count += len(left)
+        count += sum(1 for pid in children if pid != guard)
     return count
 
 

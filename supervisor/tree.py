@@ -203,7 +203,8 @@ class Tree:
                 case "ready":
                     self.became_ready(process, now)
                 case "progress":
-                    process.done = int(report.get("done", 0))
+                    done = report.get("done")
+                    process.done = done if isinstance(done, int) else process.done
                 case "failed":
                     process.failure = (str(report.get("cause")), str(report.get("error")))
 

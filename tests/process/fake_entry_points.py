@@ -46,6 +46,7 @@ def run(child: Child) -> int:
     if what == "ready-crash":
         os.kill(os.getpid(), signal.SIGSEGV)
     if what == "recycle":
+        child.progress(1)
         return EXIT_RECYCLE
     if what == "grandchild":
         grandchild = subprocess.Popen(

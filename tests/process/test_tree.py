@@ -81,6 +81,20 @@ def test_a_worker_that_asks_for_recycling_is_not_a_crash(pool: PoolDirectory) ->
     assert pool.logged("process.exited")[0]["cause"] == "recycle"
 
 
+def test_a_worker_that_somebody_stops_by_hand_is_replaced_and_not_called_a_crash(
+    pool: PoolDirectory,
+) -> None:
+    pool.module("mail")
+    pool.configure({"mail": 1})
+    pool.start()
+    [worker] = until(lambda: pool.pids("mail"), "the worker is ready")
+    os.kill(worker, signal.SIGTERM)
+    until(lambda: pool.pids("mail") - {worker}, "another has taken its place")
+    assert pool.events("left worker")
+    assert pool.processes("mail")[0]["last_exit"]["cause"] == "recycle"
+    assert pool.state() == "running"  # the signal reached only the worker
+
+
 def test_a_crash_loop_backs_off_and_degrades_only_its_own_pool(pool: PoolDirectory) -> None:
     pool.module("mail")
     pool.module("pdf")
@@ -205,6 +219,7 @@ def test_a_child_has_nothing_of_the_supervisor_but_its_report_pipe(pool: PoolDir
     pool.start()
     [worker] = until(lambda: pool.pids("mail"), "the worker is ready")
     assert os.getpgid(worker) == worker
+    assert Path(f"/proc/{worker}/comm").read_text() == "mail #0\n"
     assert os.readlink(f"/proc/{worker}/fd/0") == "/dev/null"
     others = [name for name in descriptors(worker) if "/log" not in name and name != "/dev/null"]
     assert [name.split(":")[0] for name in others] == ["pipe"]

@@ -58,8 +58,14 @@ def test_a_long_time_ready_is_as_good_as_progress() -> None:
 
 @pytest.mark.parametrize("cause", [Cause.RECYCLE, Cause.OPERATOR])
 def test_a_process_that_was_asked_to_leave_is_not_blamed(cause: Cause) -> None:
-    assert after_exit(5, ended(cause), POLICY, draw=0.9).delay_s == 0.0
+    assert after_exit(5, ended(cause, progress=True), POLICY, draw=0.9).delay_s == 0.0
     assert after_failure(Breaker(), ended(cause), 1, POLICY) == Breaker()
+
+
+def test_recycling_again_and_again_without_any_work_is_slowed_down() -> None:
+    idle = ended(Cause.RECYCLE, ready_for_s=0.1)
+    assert after_exit(3, idle, POLICY, draw=0.5).delay_s > 0.0
+    assert after_failure(Breaker(), idle, 1, POLICY) == Breaker()
 
 
 def test_recycling_before_ever_being_ready_is_a_failure() -> None:

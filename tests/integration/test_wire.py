@@ -31,7 +31,7 @@ async def test_nats_py_still_has_what_the_wire_rests_on() -> None:
         "_server_info",
     ):
         assert hasattr(client, attribute), attribute
-    for method in ("_process_op_err", "_process_pong", "_process_ping", "_process_info", "flush"):
+    for method in ("_process_op_err", "_process_info", "_read_loop", "flush"):
         assert inspect.iscoroutinefunction(getattr(Client, method)), method
         if hasattr(Wire, method) and method in vars(Wire):
             ours = inspect.signature(getattr(Wire, method)).parameters

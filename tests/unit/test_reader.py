@@ -31,16 +31,16 @@ class Listener:
     def __init__(self) -> None:
         self.heard: list[Any] = []
 
-    async def _process_ping(self) -> None:
+    def ping(self) -> None:
         self.heard.append("PING")
 
-    async def _process_pong(self) -> None:
+    def pong(self) -> None:
         self.heard.append("PONG")
 
-    async def _process_info(self, info: dict[str, Any]) -> None:
+    def server_changed(self, info: dict[str, Any]) -> None:
         self.heard.append(info)
 
-    async def server_error(self, text: str) -> None:
+    def server_error(self, text: str) -> None:
         self.heard.append(text)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -206,24 +207,40 @@ async def listen(
     return unsubscribe
 
 
+class Trouble:
+    """What nats-py's error_cb says: logged once per kind, and fatal while still connecting."""
+
+    def __init__(self, name: str) -> None:
+        self.fatal: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
+        self._name = name
+        self._said = ""
+
+    async def heard(self, error: Exception) -> None:
+        text = str(error) or type(error).__name__
+        if not self.fatal.done() and (
+            isinstance(error, ssl.SSLError) or "authorization" in text.lower()
+        ):
+            self.fatal.set_result(error)
+        if text != self._said:  # while the broker is away, the same comes twenty times a second
+            self._said = text
+            logger.bind(error=text, name=self._name).info("broker.trouble")
+
+    def over(self) -> None:
+        self._said = ""
+
+
 async def connect(
     connection: Connection, *, role: str, name: str, timeout_s: float = CONNECT_S
 ) -> JetStream:
     """Connect as `role`. Raises BrokerError that names the server and the remedy."""
     wire = Wire()
-    refused: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
-
-    async def on_error(error: Exception) -> None:
-        if "authorization" in str(error).lower() and not refused.done():
-            refused.set_result(error)
-        logger.bind(error=str(error) or type(error).__name__, name=name).info("broker.trouble")
-
-    options = connection.options()
+    trouble = Trouble(name)
+    wire.on_back.append(trouble.over)
     dialing = asyncio.ensure_future(
         wire.connect(
-            **options,
+            **connection.options(),
             name=name,
-            error_cb=on_error,
+            error_cb=trouble.heard,
             reconnected_cb=wire.back,
             closed_cb=wire.closed,
             connect_timeout=2,
@@ -235,23 +252,22 @@ async def connect(
             skip_subject_validation=True,
         )
     )
-    pending: set[asyncio.Future[Any]] = {dialing, refused}
+    pending: set[asyncio.Future[Any]] = {dialing, trouble.fatal}
     try:
         await asyncio.wait(pending, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
         if not dialing.done():
-            raise BrokerError(
-                connection.refused(role) if refused.done() else connection.unreachable(timeout_s)
-            )
+            fatal = trouble.fatal.result() if trouble.fatal.done() else None
+            raise BrokerError(connection.failed(role, fatal, timeout_s)) from fatal
         error = dialing.exception()
         if error is not None:
-            raise BrokerError(f"{connection.unreachable(timeout_s)} ({error})") from error
+            raise BrokerError(connection.failed(role, error, timeout_s)) from error
     except BaseException:
         dialing.cancel()
         await asyncio.wait([dialing])
         await wire.shut()
         raise
     finally:
-        refused.cancel()
+        trouble.fatal.cancel()
     wire.whole.set()
     inbox = f"{connection.inbox_prefix(role)}.{wire._nuid.next().decode()}"
     return JetStream(wire, inbox)

@@ -46,18 +46,22 @@ class Connection:
         """Inboxes of a role; its permissions cover no other."""
         return f"_INBOX_{role}"
 
-    def refused(self, role: str) -> str:
-        who = f"user {self.user!r}" if self.user else "this connection"
-        return (
-            f"{self._where()}: the broker refused {who} (role {role}); check [nats] user, "
-            "password, credentials or nkey"
-        )
-
-    def unreachable(self, timeout_s: float) -> str:
-        return (
-            f"{self._where()}: no broker answered within {timeout_s:g} s; is wf-supervisor (or "
-            "nats-server) running there?"
-        )
+    def failed(self, role: str, error: BaseException | None, timeout_s: float) -> str:
+        """Why connecting did not work, and what to do; `error` None: no answer in time."""
+        if error is None:
+            return (
+                f"{self._where()}: no broker answered within {timeout_s:g} s; is wf-supervisor "
+                "(or nats-server) running there?"
+            )
+        if "authorization" in str(error).lower():
+            who = f"user {self.user!r}" if self.user else "this connection"
+            return (
+                f"{self._where()}: the broker refused {who} (role {role}); check [nats] user, "
+                "password, credentials or nkey"
+            )
+        if isinstance(error, ssl.SSLError):
+            return f"{self._where()}: {error}; check [nats] tls_ca, tls_cert and tls_key"
+        return f"{self._where()}: cannot connect: {error}"
 
     def _where(self) -> str:
         return ", ".join(server.rpartition("@")[2] for server in self.servers)

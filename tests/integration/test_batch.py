@@ -320,6 +320,25 @@ async def test_large_messages_go_through_whole(js: JetStream) -> None:
     assert stored.data == body
 
 
+async def test_a_message_that_is_too_large_is_refused_without_harm_to_the_others(
+    js: JetStream,
+) -> None:
+    huge = Outgoing("$KV.WORKFLOW_STATES.huge", b"x" * js.max_payload, "id")
+    outcomes = await js.publish(STATES, [state("a"), huge, state("b")])
+    assert [type(outcome) for outcome in outcomes] == [Accepted, Rejected, Accepted]
+    assert refused(outcomes[1]) == batch.MESSAGE_TOO_LARGE
+    assert refused(await js.publish_batch(STATES, [state("c"), huge])) == batch.MESSAGE_TOO_LARGE
+    assert await js.last(STATES, "$KV.WORKFLOW_STATES.c") is None
+
+
+async def test_the_largest_message_goes_through(js: JetStream) -> None:
+    subject = "$KV.WORKFLOW_STATES.most"
+    head = len(f"NATS/1.0\r\n{header_lines(Outgoing(subject, b'', 'id'))}\r\n")
+    for data, accepted in ((b"x" * (js.max_payload - head), True), (b"x" * js.max_payload, False)):
+        (outcome,) = await js.publish(STATES, [Outgoing(subject, data, "id")])
+        assert isinstance(outcome, Accepted) is accepted
+
+
 @pytest.mark.parametrize("subject", ["a b", "", "a\r\nPUB x 0", "a\tb"])
 async def test_a_subject_that_would_break_the_protocol_is_refused(
     js: JetStream, subject: str

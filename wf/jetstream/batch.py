@@ -22,6 +22,9 @@ BATCH_TOO_LARGE = 10199
 BATCH_DUPLICATE_ID = 10201  # a message id was known: the whole batch is refused
 BATCH_TOO_MANY = 10210  # batches under way, in the stream or the server
 
+MESSAGE_TOO_LARGE = 10054
+
+_BATCH_HEADERS = 128  # bytes that the batch's own headers take at most
 _AGAIN = frozenset({BATCH_INCOMPLETE, BATCH_TOO_MANY})
 _FIRST_DELAY_S = 0.002
 _MAX_DELAY_S = 0.1
@@ -36,6 +39,12 @@ async def publish_singles(
     if not messages:
         return []
     lines = [header_lines(message) for message in messages]
+    limit = replies.wire.max_payload
+    large = [
+        place for place in range(len(lines)) if too_large(messages[place], lines[place], limit)
+    ]
+    if large:
+        return await _without(replies, messages, large, timeout_s)
     deadline = asyncio.get_running_loop().time() + timeout_s
     if not await replies.wire.connected_by(deadline):
         return [NOT_CONNECTED] * len(messages)
@@ -54,6 +63,10 @@ async def publish_batch(
     """All or none; 10176 and 10210 are tried again. Raises ValueError as the port says."""
     check_batch(messages)
     lines = [header_lines(message) for message in messages]
+    limit = replies.wire.max_payload - _BATCH_HEADERS
+    for message, head in zip(messages, lines, strict=True):
+        if too_large(message, head, limit):
+            return refusal(message, limit)
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout_s
     delay_s = _FIRST_DELAY_S
@@ -96,6 +109,30 @@ async def _fly(
     finally:
         timer.cancel()
     return flight.land(replies)
+
+
+async def _without(
+    replies: Replies, messages: Sequence[Outgoing], large: Sequence[int], timeout_s: float
+) -> list[Outcome]:
+    """Publish the others; one too large would cost the connection and all that is under way."""
+    limit = replies.wire.max_payload
+    refused = {place: refusal(messages[place], limit) for place in large}
+    rest = [message for place, message in enumerate(messages) if place not in refused]
+    outcomes = iter(await publish_singles(replies, rest, timeout_s))
+    return [refused.get(place) or next(outcomes) for place in range(len(messages))]
+
+
+def too_large(message: Outgoing, lines: str, limit: int) -> bool:
+    """Whether the server would refuse the message, headers included."""
+    size = len(message.data) + len(lines) + 12
+    return size > limit or (not lines.isascii() and size + 3 * len(lines) > limit)
+
+
+def refusal(message: Outgoing, limit: int) -> Rejected:
+    return Rejected(
+        MESSAGE_TOO_LARGE,
+        f"{message.subject}: {len(message.data)} bytes and headers exceed max_payload ({limit})",
+    )
 
 
 def _time_is_up(future: asyncio.Future[None]) -> None:

@@ -148,6 +148,8 @@ class JetStream:
     # Core NATS.
 
     async def publish_core(self, subject: str, data: bytes) -> None:
+        if len(data) > self.max_payload:
+            raise ValueError(f"{subject}: {len(data)} bytes exceed max_payload")
         self._send(publication(subject, "", "", data))
 
     async def subscribe_core(

@@ -88,9 +88,9 @@ def wait_ready(process: subprocess.Popen[bytes], log: Path) -> None:
 
 def orders_under_fire(config: Path) -> int:
     """Start orders, kill a worker and the orchestrator, wait for all. Returns how many are lost."""
-    from wf.client import BlockingClient
+    from wf.blocking import BlockingClient
 
-    with BlockingClient.connect(config=config) as client:
+    with BlockingClient(config) as client:
         ids = [
             client.start("order", {**GOOD, "order_id": n}, id=f"order-{n}")
             for n in range(5000, 5000 + ORDERS)
@@ -101,7 +101,7 @@ def orders_under_fire(config: Path) -> int:
             print(f"  kill -9 {victim['pid']}   # {victim['name']}")
         lost = 0
         for one in ids:
-            if client.result(one, timeout=60).status != "completed":
+            if client.result(one, timeout_s=60).status != "completed":
                 lost += 1
         print(f"  {len(ids) - lost} of {len(ids)} completed")
         return lost

@@ -21,6 +21,7 @@ from wf.jetstream import topology
 from wf.jetstream.client import JetStream
 from wf.jetstream.port import Accepted, Delivery, Outgoing
 from wf.settings import Settings
+from wf.storing import store_one
 
 JsonObject = dict[str, Any]
 Answer = Callable[[JsonObject], JsonObject]  # task body → result body
@@ -128,8 +129,7 @@ async def publish_result(
             task["instance"], task["run"], task["attempt"], result["outcome"]
         ),
     )
-    (outcome,) = await js.publish(topology.WORKFLOW_EVENTS, [message])
-    assert isinstance(outcome, Accepted), outcome
+    await store_one(js, topology.WORKFLOW_EVENTS, message)
 
 
 def succeed(output: Any = None) -> Answer:
@@ -173,7 +173,7 @@ async def start(js: JetStream, workflow: str, instance: str, input: Any = None) 
         subjects.start("default", workflow),
         messages.encode(messages.start_body(instance=instance, input=input)),
     )
-    (outcome,) = await js.publish(topology.WORKFLOW_EVENTS, [message])
+    outcome = await store_one(js, topology.WORKFLOW_EVENTS, message)
     assert isinstance(outcome, Accepted), outcome
     return outcome.sequence
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -15,6 +16,14 @@ from wf.jetstream.embedded import find_binary, free_port, server_info
 from wf.settings import NatsSettings, Settings, SupervisorSettings
 
 START_LIMIT_S = 10.0
+
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None)
+
+
+def end_with_the_tests() -> None:
+    """In the child: be killed with the thread that started us, so an aborted run leaves nothing."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class RealServer:
@@ -60,7 +69,10 @@ class RealServer:
         )
         with (self.directory / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [str(find_binary()), "--config", str(config)], stdout=log, stderr=log
+                [str(find_binary()), "--config", str(config)],
+                stdout=log,
+                stderr=log,
+                preexec_fn=end_with_the_tests,
             )
         self.wait_until_ready()
 

@@ -14,7 +14,7 @@ import orjson
 import pytest
 from loguru import logger
 
-from tests.support.server import make_settings
+from tests.support.server import end_with_the_tests, make_settings
 from tests.support.waiting import eventually, eventually_sync
 from wf import state, subjects
 from wf.errors import BrokerError
@@ -31,7 +31,7 @@ class Running:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.broker = embedded.prepare(settings)
-        self.process = subprocess.Popen(self.broker.argv)
+        self.process = subprocess.Popen(self.broker.argv, preexec_fn=end_with_the_tests)
         eventually_sync(self.broker.probe, what="the broker is ready")
         embedded.write_endpoint(settings, self.broker, self.process.pid)
 

@@ -11,7 +11,7 @@ from nats.aio.client import Client
 from tests.support.server import RealServer
 from wf.errors import BrokerError
 from wf.jetstream import api, topology
-from wf.jetstream.port import Outgoing
+from wf.jetstream.port import Outgoing, Unknown
 from wf.jetstream.wire import Wire
 
 
@@ -138,3 +138,20 @@ async def test_closing_twice_is_fine(broker: RealServer) -> None:
     js = await broker.connect()
     await js.close()
     await js.close()
+
+
+async def test_closing_ends_every_wait(broker: RealServer) -> None:
+    js = await broker.connect()
+    await topology.ensure(js, broker.settings())
+    broker.kill9()
+    async with asyncio.timeout(5):
+        while js._wire.is_connected:
+            await asyncio.sleep(0.001)
+    waiting = asyncio.create_task(
+        js.publish("", [Outgoing("workflow.start.order", b"{}")], timeout_s=60)
+    )
+    await asyncio.sleep(0)
+    await js.close()
+    async with asyncio.timeout(2):
+        (outcome,) = await waiting
+    assert isinstance(outcome, Unknown)

@@ -270,6 +270,7 @@ async def connect(
         raise
     finally:
         trouble.fatal.cancel()
-    wire.whole.set()
+    if wire.is_connected:  # it may be lost again already
+        wire.whole.set()
     inbox = f"{connection.inbox_prefix(role)}.{wire._nuid.next().decode()}"
     return JetStream(wire, inbox)

@@ -86,15 +86,16 @@ class Wire(Client):
         """Wait for the connection until `deadline` (the loop's clock); whether it is there."""
         if self.is_connected:
             return True
-        left_s = deadline - self._loop.time()
-        if left_s <= 0 or self.is_closed:
-            return False
         try:
-            async with asyncio.timeout(left_s):
-                await self.whole.wait()
+            async with asyncio.timeout_at(deadline):
+                while not self.is_connected:
+                    if self.is_closed:
+                        return False
+                    self.whole.clear()
+                    await self.whole.wait()
         except TimeoutError:
             return False
-        return self.is_connected
+        return True
 
     async def shut(self) -> None:
         """Close for good. While disconnected, what waits to be sent is dropped."""
@@ -202,6 +203,7 @@ class Wire(Client):
 
     async def closed(self) -> None:
         """nats-py's closed_cb."""
+        self.whole.set()  # whoever waits for the connection need not wait any longer
         for callback in self.on_closed:
             callback()
 

@@ -102,7 +102,14 @@ class Wire(Client):
         if not self.is_connected:  # nats-py would write it to the dead transport
             self._pending = []
             self._pending_data_size = 0
-        await self.close()
+        try:
+            await self.close()
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            # not we were cancelled: nats-py waits for what its own reconnect waited for
+            await self.closed()
 
     # Subscriptions.
 

@@ -28,11 +28,12 @@ from orchestrator.machine import (
 )
 from orchestrator.machine import Limits as MachineLimits
 from orchestrator.outbox import Outbox
-from orchestrator.record import Commit, Record
+from orchestrator.record import Commit, HistoryEntry, Record
 
 JsonObject = dict[str, Any]
 Lookup = Callable[[str, str, str | None], Definition | None]  # namespace, name, version
 
+HISTORY_ENTRIES = 2000
 RUNTIME = "https://open-workflow-specification.org/spec/1.0.0/errors/runtime"
 CONFIGURATION = "https://open-workflow-specification.org/spec/1.0.0/errors/configuration"
 
@@ -107,7 +108,7 @@ class _Fold:
         self._token = token
         self._limits = limits
         self.result = Applied()
-        self._history: list[tuple[int, str, int, list[JsonObject], JsonObject]] = []
+        self._history: list[HistoryEntry] = []
         self._events: list[JsonObject] = []
         self._dead: list[tuple[str, str, JsonObject]] = []
         self._tasks: dict[int, None] = {}
@@ -177,8 +178,10 @@ class _Fold:
             return transition.ignored
         self._snapshot = transition.snapshot
         self._events.append(event)
+        # Encoded once, for the history message and for the outbox in the snapshot.
+        entries = orjson.Fragment(orjson.dumps(trimmed(transition.history)))
         self._history.append(
-            (now_ms, item.delivery.stream, item.delivery.sequence, transition.history, overlay)
+            (now_ms, item.delivery.stream, item.delivery.sequence, entries, overlay)
         )
         self._merge(transition.commands)
         return None
@@ -297,6 +300,19 @@ class _Fold:
 def overlaid(event: JsonObject, overlay: JsonObject) -> JsonObject:
     """The event that the machine saw: with a `kind` the overlay is the whole of it."""
     return overlay if "kind" in overlay else {**event, **overlay}
+
+
+def trimmed(entries: list[JsonObject]) -> list[JsonObject]:
+    """At most about HISTORY_ENTRIES of one event: a loop without a wait may make 100,000. What is
+    left out is told by its number; facts stay, for a replay needs them."""
+    spare = len(entries) - HISTORY_ENTRIES
+    if spare <= 0:
+        return entries
+    half = HISTORY_ENTRIES // 2
+    middle = entries[half : half + spare]
+    facts = [entry for entry in middle if "fact" in entry]
+    note: JsonObject = {"type": "entries.omitted", "count": len(middle) - len(facts)}
+    return [*entries[:half], *facts, note, *entries[half + spare :]]
 
 
 def _task_bytes(snapshot: JsonObject | None, run: int) -> int:

@@ -20,6 +20,7 @@ from orchestrator.apply import Applied, Limits
 from orchestrator.definitions import Definitions
 from orchestrator.inbound import FLUSH_TIMER, Item
 from orchestrator.journal import Journal
+from orchestrator.machine import TERMINAL
 from orchestrator.outbox import Outbox
 from orchestrator.parking import Parking
 from orchestrator.publisher import Publisher
@@ -32,7 +33,6 @@ from wf.jetstream.port import Port
 
 Group = dict[str, list[Item]]  # by instance, each in stream order
 
-TERMINAL = frozenset({"completed", "faulted", "cancelled"})
 NAK_DELAY_S = 1.0
 LOST_BACKOFF_S = (0.0, 0.02, 0.1, 0.5, 1.0)
 
@@ -242,12 +242,22 @@ class Engine:
                 self._parking.hold(instance, record, refused[instance], items, [])
                 continue
             record.flushed = True
-            self._store.cache.put(instance, record)
+            self._remember(instance, record)
             for item in result.applied:
                 self._ack(item)
             self.counts["applied"] += len(result.applied)
             if result.finished and result.snapshot is not None:
                 await self._announce(instance, result.snapshot["status"])
+
+    def _remember(self, instance: str, record: Record) -> None:
+        """Keep what is alive: hardly an event comes for an instance that has ended."""
+        assert record.snapshot is not None
+        assert record.commit is not None
+        record.commit.history = []  # published, and the bulk of the record
+        if record.snapshot["status"] in TERMINAL:
+            self._store.cache.drop(instance)
+        else:
+            self._store.cache.put(instance, record)
 
     async def _announce(self, instance: str, status: str) -> None:
         self.counts[f"ended.{status}"] += 1

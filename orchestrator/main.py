@@ -6,6 +6,8 @@ Read top-down: `run` is the child's entry point, `_serve` its life.
 from __future__ import annotations
 
 import asyncio
+import gc
+import itertools
 import secrets
 import signal
 import time
@@ -48,12 +50,16 @@ RENEW_AFTER_S = EVENT_ACK_WAIT_S / 3
 TICK_S = 2.0
 CATALOG_S = 5.0
 SWEEP_S = 10.0
+# Snapshots are trees without cycles, freed by reference counts; walking all that are cached, as the
+# default thresholds do, took a fifth of the engine's time.
+COLLECT_AFTER = (50_000, 20, 100)
 MESSAGE_MARGIN_BYTES = 65536  # headers and the frame around a task's input
 
 
 def run(child: Child) -> int:
     """Entry point of the child process; returns its exit status."""
     log.configure_child(child)
+    gc.set_threshold(*COLLECT_AFTER)
     try:
         return uvloop.run(_serve(child))
     except BrokerError as error:
@@ -105,6 +111,7 @@ class Orchestrator:
             state.journal_file(settings, child.index), tuple(stream for stream, _ in CONSUMERS)
         )
         publisher = Publisher(port)
+        new_token = token_maker()
         self._parking = Parking(
             port,
             self._store,
@@ -233,9 +240,11 @@ def _retention(settings: Settings) -> Retention:
     return Retention(int(orchestrator.completed_ttl), int(orchestrator.faulted_ttl))
 
 
-def new_token() -> str:
-    """A commit token: random, so that one's own write is told from another's."""
-    return secrets.token_hex(8)
+def token_maker() -> Callable[[], str]:
+    """Commit tokens: no other process makes the same one, and none comes twice."""
+    process = secrets.token_hex(8)
+    numbers = itertools.count()
+    return lambda: f"{process}-{next(numbers)}"
 
 
 def now_ms() -> int:

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from orchestrator.record import Commit
+from orchestrator.record import Commit, HistoryEntry
 from wf import messages, subjects
 from wf.jetstream import topology
 from wf.jetstream.port import Outgoing
@@ -108,7 +108,7 @@ def history_message(
     snapshot: JsonObject,
     commit_number: int,
     n: int,
-    entry: tuple[int, str, int, list[JsonObject], JsonObject],
+    entry: HistoryEntry,
     event: JsonObject,
 ) -> Outgoing:
     """One applied event with the entries it gave (docs/protocol.md, history)."""

@@ -30,6 +30,10 @@ from wf.jetstream.port import Stored
 JsonObject = dict[str, Any]
 
 
+# now_ms, stream, sequence, entries (a list, or its JSON as a Fragment), overlay
+HistoryEntry = tuple[int, str, int, Any, JsonObject]
+
+
 @dataclass(slots=True)
 class Commit:
     """The commit that wrote a snapshot, with its outbox. See the module's text for the fields."""
@@ -37,7 +41,7 @@ class Commit:
     number: int
     token: str
     events: list[tuple[str, int]] = field(default_factory=list)
-    history: list[tuple[int, str, int, list[JsonObject], JsonObject]] = field(default_factory=list)
+    history: list[HistoryEntry] = field(default_factory=list)
     tasks: list[int] = field(default_factory=list)
     timers: list[int] = field(default_factory=list)
     cancelled: list[int] = field(default_factory=list)

@@ -163,7 +163,7 @@ async def test_10210_or_10176_for_one_batch_more_than_the_server_keeps_open(js: 
         lines = [header_lines(message) for message in messages]
         js._wire.send(batch.batched(f"open{number}", messages, lines, "")[0])
     await js.flush()
-    outcome = await js.publish_batch(STATES, [state("a"), state("b")], timeout_s=0.3)
+    outcome = await js.publish_batch(STATES, [state("a"), state("b")], timeout_s=1)
     assert refused(outcome) in (batch.BATCH_TOO_MANY, batch.BATCH_INCOMPLETE)
 
 

@@ -28,6 +28,7 @@ _BATCH_HEADERS = 128  # bytes that the batch's own headers take at most
 _AGAIN = frozenset({BATCH_INCOMPLETE, BATCH_TOO_MANY})
 _FIRST_DELAY_S = 0.002
 _MAX_DELAY_S = 0.1
+_ATTEMPT_S = 0.2  # with less time left, a refusal is better than an answer that comes too late
 
 _nuid = NUID()
 
@@ -75,7 +76,7 @@ async def publish_batch(
             return NOT_CONNECTED
         outcome = await _try_batch(replies, messages, lines, deadline)
         again = isinstance(outcome, Rejected) and outcome.code in _AGAIN
-        if not again or loop.time() + delay_s >= deadline:
+        if not again or loop.time() + delay_s + _ATTEMPT_S >= deadline:
             return outcome
         # Jitter parts the publishers that were refused together.
         await asyncio.sleep(delay_s * random.uniform(0.5, 1.5))

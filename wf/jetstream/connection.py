@@ -89,9 +89,6 @@ def from_settings(settings: Settings, role: str) -> Connection:
     )
 
 
-connection = from_settings
-
-
 def tls_context(target: Connection) -> ssl.SSLContext | None:
     """A context when any TLS file is set or a server says tls://; else None."""
     wanted = target.tls_ca or target.tls_cert or target.tls_key

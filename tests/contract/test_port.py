@@ -224,6 +224,25 @@ async def test_the_window_bounds_what_is_delivered_ahead(port: Port) -> None:
     assert await two.stop() == []
 
 
+async def test_shrinking_asks_for_nothing_in_place_of_what_was_taken(port: Port) -> None:
+    await task_consumer(port)
+    await put_tasks(port, 6)
+    name = topology.consumer_name("work")
+    one = await port.pull(TASKS, name, window=2)
+    async with asyncio.timeout(10):
+        taken = await one.next(1, shrink=True)
+        taken += await one.next(1, shrink=True)
+    other = await port.pull(TASKS, name, window=10)
+    assert len(await take(other, 4)) == 4  # nothing went to the first
+    await other.stop()
+    await put_tasks(port, 2)
+    one.resize(1)
+    assert len(await take(one, 1)) == 1
+    one.resize(0)
+    assert len(await one.stop()) <= 1
+    assert [delivery.sequence for delivery in taken] == [1, 2]
+
+
 async def test_stopping_gives_back_what_was_not_taken_and_ends_next(port: Port) -> None:
     await task_consumer(port)
     await put_tasks(port, 4)

@@ -196,6 +196,21 @@ async def test_a_smaller_window_takes_back_what_was_asked_for(broker: RealServer
         assert len(await pull.stop()) <= 2
 
 
+async def test_a_shrunk_window_stays_shrunk_after_a_reconnect(broker: RealServer) -> None:
+    async with connected(broker) as js, connected(broker) as other:
+        await start(js, broker)
+        await put(js, range(4))
+        pull = await js.pull(TASKS, CONSUMER, window=1)
+        (held,) = await pull.next(1, shrink=True)
+        broker.restart()
+        successor = await other.pull(TASKS, CONSUMER, window=10)
+        await take(successor, 3)  # the server may have forgotten that it delivered the first
+        await js.flush()
+        assert await pull.stop() == []
+        js.ack(held)
+        await successor.stop()
+
+
 async def test_a_larger_window_asks_for_more(broker: RealServer) -> None:
     async with connected(broker) as js:
         await start(js, broker)

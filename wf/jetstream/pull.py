@@ -62,8 +62,8 @@ class JetStreamPull:
 
     # What the port promises.
 
-    async def next(self, limit: int) -> list[Delivery]:
-        """At least one delivery, at most `limit`; [] once stopped. Raises BrokerError if closed."""
+    async def next(self, limit: int, *, shrink: bool = False) -> list[Delivery]:
+        """As the port says. Raises BrokerError when the connection is closed for good."""
         buffer = self._buffer
         while not buffer:
             if self._stopped:
@@ -77,12 +77,14 @@ class JetStreamPull:
             buffer.clear()
         else:
             taken = [buffer.popleft() for _ in range(limit)]
+        if shrink:
+            self._window = max(0, self._window - len(taken))
         self._refill()
         return taken
 
     def resize(self, window: int) -> None:
         """Change the window; what is asked for beyond a smaller one is taken back."""
-        self._window = max(1, window)
+        self._window = max(0, window)
         if self._requested + len(self._buffer) > self._window and self._requested:
             self._renew()
         else:
@@ -141,7 +143,7 @@ class JetStreamPull:
         if self._stopped or not self._sid or not self._wire.is_connected:
             return
         free = self._window - self._requested - len(self._buffer)
-        if free * 2 < self._window:
+        if free <= 0 or free * 2 < self._window:
             return
         self._requested += free
         self._heard_at = self._loop.time()

@@ -24,7 +24,8 @@ READY_LIMIT_S = 30.0
 ORDERS = 20
 
 GOOD = {"order_id": 4711, "items": [{"sku": "A1", "qty": 2}], "card": "4242"}
-DECLINED = {"order_id": 4712, "items": [{"sku": "B7", "qty": 1}], "card": "4000"}
+UNSTEADY = {"order_id": 4712, "items": [{"sku": "A1", "qty": 1}], "card": "4444"}
+DECLINED = {"order_id": 4714, "items": [{"sku": "B7", "qty": 1}], "card": "4000"}
 
 
 def main() -> int:
@@ -33,14 +34,15 @@ def main() -> int:
         show("wf-supervisor", "--config", str(config), "status")
 
         say("An order, start to end. The output is the workflow's.")
-        show("wf", "start", "order", "--id", "order-4711", "--input", json.dumps(GOOD), "--wait")
+        start_and_show("order-4711", GOOD)
         say("What happened to it, from its history:")
         show("wf", "history", "order-4711")
 
+        say("An order whose payment is not answered at first: the same charge, tried again.")
+        start_and_show("order-4712", UNSTEADY)
+
         say("An order whose card is declined: the definition catches the error.")
-        show(
-            "wf", "start", "order", "--id", "order-4712", "--input", json.dumps(DECLINED), "--wait"
-        )
+        start_and_show("order-4714", DECLINED)
 
         say(f"{ORDERS} orders, while a worker and the orchestrator are killed with SIGKILL.")
         lost = orders_under_fire(config)
@@ -113,6 +115,10 @@ def status() -> dict[str, Any]:
         [BIN / "wf-supervisor", "status", "--json"], capture_output=True, text=True, check=False
     )
     return json.loads(answer.stdout) if answer.returncode == 0 and answer.stdout else {}
+
+
+def start_and_show(name: str, order: dict[str, Any]) -> None:
+    show("wf", "start", "order", "--id", name, "--input", json.dumps(order), "--wait")
 
 
 def say(text: str) -> None:

@@ -6,7 +6,7 @@ import math
 from typing import Any, NamedTuple
 
 from orchestrator.definition.nodes import Call
-from orchestrator.machine import tasks
+from orchestrator.machine import identity, tasks
 from orchestrator.machine.commands import DeadLetter
 from orchestrator.machine.delays import backoff_ms, draw
 from orchestrator.machine.errors import RUNTIME, TIMEOUT, Fault, brief, mended
@@ -19,7 +19,8 @@ JsonObject = dict[str, Any]
 class CallHandler(Handler):
     """Frame: `run`, and `timer` while the next attempt is put off.
 
-    Run: `activity`, `attempt`, `pointer`, `input`, `frame`; once they are not 0, `failures` (that
+    Run: `activity`, `attempt`, `pointer`, `input`, `frame`; `first` is the attempt that it began
+    with, when that is not 1 (a `try` around is at it again); once they are not 0, `failures` (that
     count for the policy) and `crashes` (that do not).
     """
 
@@ -28,15 +29,18 @@ class CallHandler(Handler):
         body: Call = task.body
         if body.arguments is not None:
             input = tasks.build_inside(step, frame, body.arguments, input)
-        number = step.count("last_run")
+        known = identity.again(step, frame, task.pointer) if task.governed else None
+        number, attempt = known or (step.count("last_run"), 1)
         run = str(number)
         step.runs[run] = {
             "activity": body.activity,
-            "attempt": 1,
+            "attempt": attempt,
             "pointer": task.pointer,
             "input": input,
             "frame": frame,
         }
+        if attempt > 1:
+            step.runs[run]["first"] = attempt
         step.edit(frame)["run"] = number
         step.dispatch(run)
 
@@ -206,7 +210,10 @@ def end(step: Step, run: str, fault: Fault) -> None:
 
 def _release(step: Step, run: str) -> str:
     """Close the run, and the timer that its next attempt may be waiting for; its frame."""
-    frame: str = step.runs.pop(run)["frame"]
+    ended = step.runs.pop(run)
+    frame: str = ended["frame"]
+    if step.task(frame).governed:
+        identity.remember(step, frame, ended["pointer"], int(run), ended["attempt"])
     state = step.edit(frame)
     state.pop("run", None)
     if "timer" in state:

@@ -42,7 +42,7 @@ def _result(snapshot: JsonObject, run: JsonObject, event: JsonObject) -> str | N
     if type(attempt) is not int or type(outcome) is not str or outcome not in OUTCOMES:
         return "malformed"
     if outcome == COMPLETED:
-        return None if 1 <= attempt <= run["attempt"] else "late"
+        return None if run.get("first", 1) <= attempt <= run["attempt"] else "late"
     put_off = "timer" in snapshot["frames"][run["frame"]]  # the attempt is not dispatched yet
     return "late" if attempt != run["attempt"] or put_off else None
 

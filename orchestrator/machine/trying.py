@@ -6,7 +6,7 @@ from typing import Any
 
 from orchestrator.definition.nodes import Retry, Try
 from orchestrator.expressions import Expression
-from orchestrator.machine import blocks, tasks
+from orchestrator.machine import blocks, identity, tasks
 from orchestrator.machine.delays import backoff_ms, draw
 from orchestrator.machine.errors import Fault, brief, matches
 from orchestrator.machine.handler import Handler
@@ -19,7 +19,8 @@ JsonObject = dict[str, Any]
 
 class TryHandler(Handler):
     """Frame: `data` (the input, for the next attempt), `attempt`, `first_ms` (when the first one
-    began), `child`, `timer` during a backoff; once the handler runs, `caught` and `variables`."""
+    began), `child`, `timer` during a backoff, `calls` and `again` (see identity.py); once the
+    handler runs, `caught` and `variables`."""
 
     def enter(self, step: Step, frame: str, input: Any) -> None:
         body: Try = step.task(frame).body
@@ -55,6 +56,7 @@ def _begin(step: Step, frame: str) -> None:
 def _again(step: Step, frame: str, fault: Fault, delay_ms: int) -> None:
     state = step.edit(frame)
     state["attempt"] += 1
+    identity.begin_again(step, frame)
     step.note(
         "task.retried",
         step.task(frame),
@@ -73,6 +75,8 @@ def _handle(step: Step, frame: str, fault: Fault) -> None:
     body: Try = step.task(frame).body
     state = step.edit(frame)
     data = state.pop("data")
+    state.pop("calls", None)
+    state.pop("again", None)
     if body.catch is None:
         _complete(step, frame, data, caught=True)
         return

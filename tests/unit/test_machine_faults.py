@@ -143,11 +143,12 @@ def test_a_try_runs_its_whole_block_again_and_counts_attempts_in_all():
     for attempt in (1, 2, 3):
         assert driver.state["runs"][str(driver.only_run)]["activity"] == "one"
         assert driver.state["runs"][str(driver.only_run)]["input"] == {"k": 1}
-        assert driver.only_run == 2 * attempt - 1
+        assert driver.only_run == 1
+        assert driver.state["runs"]["1"]["attempt"] == attempt
         driver.done({})
         driver.failed()
         assert ("task.retried" in driver.types()) is (attempt < 3)
-    assert driver.state["runs"]["7"]["input"] == {"gave": "up"}
+    assert driver.state["runs"]["3"]["input"] == {"gave": "up"}
 
 
 @pytest.mark.parametrize(
@@ -183,7 +184,7 @@ def test_a_duration_limit_ends_the_attempts():
     driver.failed()
     driver.fire()
     driver.failed()
-    assert driver.state["runs"]["3"]["activity"] == "after"
+    assert driver.state["runs"]["2"]["activity"] == "after"
 
 
 def test_conditions_of_the_policy_decide_on_retries_not_on_catching():
@@ -197,7 +198,7 @@ def test_a_policy_may_be_named_and_sees_the_variable_of_the_catch():
     body = {"try": [{"a": {"call": "a"}}], "catch": {"as": "e", "retry": "twice"}}
     driver = started(define({"t": body}, use=use))
     driver.failed()
-    assert driver.only_run == 2
+    assert driver.state["runs"]["1"]["attempt"] == 2
     driver.failed()
     assert driver.status == "completed"
 
@@ -448,3 +449,64 @@ def test_what_depended_on_the_machine_is_recorded_and_replayed_as_a_fact():
     replayed.start({"x": 1}, facts=[entry["fact"], "garbage", {"kind": 3}])
     assert replayed.state["output"] == {"e": 400}
     assert driver.replay() == driver.state
+
+
+# --- the same run, tried again by a try -----------------------------------------------------------
+
+
+def retried(*block: dict, **catch: object) -> Driver:
+    policy = {"limit": {"attempt": {"count": 5}}}
+    return started(flow({"retry": policy, **catch}, list(block)), {"k": 1})
+
+
+def test_a_call_keeps_its_run_when_the_try_around_it_is_tried_again():
+    driver = retried({"pay": {"call": "pay"}})
+    for attempt in (1, 2, 3):
+        assert driver.only_run == 1
+        assert driver.state["runs"]["1"]["attempt"] == attempt
+        driver.failed()
+    driver.done({})
+    assert driver.replay() == driver.snapshot
+
+
+def test_an_old_result_does_not_count_for_a_call_that_is_done_again():
+    driver = retried({"one": {"call": "one"}}, {"two": {"call": "two"}})
+    driver.done({"first": True})
+    driver.failed()
+    assert driver.only_run == 1
+    assert driver.result(1, 1, output={"first": True}).ignored == "late"
+    driver.result(1, 2, output={"second": True})
+    assert driver.state["runs"]["2"]["input"] == {"second": True}
+    assert driver.state["runs"]["2"]["attempt"] == 2
+
+
+def test_a_call_that_jumps_back_inside_the_block_is_a_run_of_its_own_each_time():
+    again = {"switch": [{"more": {"when": ".n < 3", "then": "poll"}}, {"on": {"then": "last"}}]}
+    driver = retried({"poll": {"call": "poll"}}, {"look": again}, {"last": {"call": "last"}})
+    for n in (1, 2, 3):
+        assert driver.only_run == n
+        driver.done({"n": n})
+    driver.failed()
+    for n in (1, 2, 3):
+        assert (driver.only_run, driver.state["runs"][str(n)]["attempt"]) == (n, 2)
+        driver.done({"n": n})
+    assert driver.only_run == 4
+
+
+def test_the_outermost_try_remembers_across_new_frames_of_the_inner_one():
+    up = {"raise": {"error": {"type": "about:up", "status": 500, "title": "Up"}}}
+    inner = {
+        "try": [{"pay": {"call": "pay"}}],
+        "catch": {"retry": {"limit": {"attempt": {"count": 2}}}, "do": [{"up": up}]},
+    }
+    driver = retried({"inner": inner})
+    for attempt in (1, 2, 3, 4):
+        assert (driver.only_run, driver.state["runs"]["1"]["attempt"]) == (1, attempt)
+        driver.failed()
+
+
+def test_a_handler_is_not_taken_for_the_block():
+    driver = retried({"pay": {"call": "pay"}}, do=[{"undo": {"call": "undo"}}])
+    driver.failed(retryable=False)
+    assert driver.only_run == 2
+    assert driver.state["runs"]["2"]["attempt"] == 1

@@ -101,10 +101,16 @@ def test_a_busy_carrier_is_asked_again_by_the_policy_of_the_activity(ordered):
 
 
 def test_a_provider_that_never_answers_is_tried_three_times_by_the_workflow(ordered):
-    snapshot, calls = ordered({**ORDER, "card": "4444"})
+    snapshot, calls = ordered({**ORDER, "card": "4445"})
     assert snapshot["output"]["status"] == "declined"
     assert [call.partition("#")[0] for call in calls].count("charge_card") == 3
     assert calls[-1] == "release_stock#1"
+
+
+def test_a_provider_that_answers_the_second_time_is_asked_with_the_same_key(ordered):
+    snapshot, calls = ordered({**ORDER, "card": "4444"})
+    assert snapshot["output"]["attempts_to_charge"] == 2
+    assert calls[1:3] == ["charge_card#1", "charge_card#2"]
 
 
 def test_a_declined_card_gives_the_items_back(ordered):

@@ -1,0 +1,70 @@
+"""Which run a call is when the `try` around it is tried again.
+
+A `try` repeats its whole block. A call in it is then the same piece of work once more, so it keeps
+its run, and with it its idempotency key: a payment that was made although its answer was lost is
+not made twice. It gets the run's next attempt number, and results of attempts before that one do
+not count for it (docs/decisions).
+
+The outermost `try` with a retry policy remembers the runs of its block: `calls` of this attempt,
+`again` of the one before, each pointer → [[run, attempt], …] in the order in which they ended.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from orchestrator.definition.nodes import Task, Try
+from orchestrator.machine.step import Step
+
+JsonObject = dict[str, Any]
+
+REMEMBERED = 50  # per pointer: a block that jumps back thousands of times is not remembered whole
+
+
+def again(step: Step, frame: str, pointer: str) -> tuple[int, int] | None:
+    """(run, next attempt) of the call at `pointer` in the attempt before; None: a new run."""
+    owner = _owner(step, frame)
+    if owner is None or pointer not in step.frames[owner].get("again", ()):
+        return None
+    state = step.edit(owner)
+    (number, attempt), *rest = state["again"][pointer]
+    state["again"] = {**state["again"], pointer: rest}
+    if not rest:
+        del state["again"][pointer]
+    return number, attempt + 1
+
+
+def remember(step: Step, frame: str, pointer: str, number: int, attempt: int) -> None:
+    """The run of this frame has ended at `attempt`."""
+    owner = _owner(step, frame)
+    if owner is None:
+        return
+    state = step.edit(owner)
+    calls: JsonObject = state.get("calls", {})
+    ended: list[list[int]] = calls.get(pointer, [])
+    if len(ended) < REMEMBERED:
+        state["calls"] = {**calls, pointer: [*ended, [number, attempt]]}
+
+
+def begin_again(step: Step, frame: str) -> None:
+    """The `try` of this frame is tried again: the runs of its block are to come once more."""
+    state = step.edit(_owner(step, frame) or frame)
+    calls: JsonObject = state.get("calls", {})
+    block = f"{step.task(frame).pointer}/try/"
+    repeated = {pointer: ended for pointer, ended in calls.items() if pointer.startswith(block)}
+    state["calls"] = {pointer: calls[pointer] for pointer in calls if pointer not in repeated}
+    state["again"] = {**state.get("again", {}), **repeated}
+
+
+def _owner(step: Step, frame: str) -> str | None:
+    """The outermost frame around that may repeat its block."""
+    found: str | None = None
+    inside = frame
+    while parent := step.frames[inside]["parent"]:
+        node = step.node(parent)
+        if isinstance(node, Task) and isinstance(node.body, Try):
+            state = step.frames[parent]
+            if node.body.retry is not None and not state.get("caught"):
+                found = parent
+        inside = parent
+    return found

@@ -1,0 +1,147 @@
+"""The real tree: `wf-supervisor` as a process with its embedded broker, over a pool directory."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from supervisor.control import ask
+from tests.support.server import end_with_the_tests
+from tests.support.waiting import eventually_sync
+from wf.jetstream.embedded import free_port
+from wf.settings import Settings, load
+
+READY_LIMIT_S = 30.0
+STOP_LIMIT_S = 45.0
+ORPHAN_LIMIT_S = 10.0  # invariant 7
+
+JsonObject = dict[str, Any]
+
+
+class RealPool:
+    """A pool directory and the supervisor that runs over it; may be killed and started again."""
+
+    def __init__(self, config: Path, **environment: str) -> None:
+        """`environment`: further variables. The port is ours whatever pool.toml says, and stays
+        the same over restarts."""
+        self.config = config
+        self.root = config.parent
+        self.log = self.root / "supervisor.log"
+        self.environment = {
+            **{key: value for key, value in os.environ.items() if not key.startswith("WF_")},
+            "WF_CONFIG": str(config),
+            "WF_NATS__PORT": str(free_port()),
+            **environment,
+        }
+        self.supervisor: subprocess.Popen[bytes] | None = None
+        self._seen: set[psutil.Process] = set()
+
+    @property
+    def settings(self) -> Settings:
+        """As a client in this process reads them."""
+        return load(self.config)
+
+    @property
+    def pid(self) -> int:
+        assert self.supervisor is not None, "the supervisor was not started"
+        return self.supervisor.pid
+
+    # The supervisor's life
+
+    def start(self) -> float:
+        """Start it and wait until everything is ready; the seconds that it took."""
+        begun = time.monotonic()
+        with self.log.open("ab") as log:
+            self.supervisor = subprocess.Popen(
+                [sys.executable, "-m", "supervisor.main", "--config", str(self.config)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=self.environment,
+                preexec_fn=end_with_the_tests,
+            )
+        self.wait_ready()
+        return time.monotonic() - begun
+
+    def wait_ready(self) -> None:
+        """Every place of the tree is filled with a process that says it is ready."""
+
+        def look() -> bool:
+            status = self.status()
+            places = status.get("processes", [])
+            return status.get("state") == "running" and all(p["state"] == "ready" for p in places)
+
+        self.until(look, "every process is ready", READY_LIMIT_S)
+
+    def kill9(self) -> float:
+        """SIGKILL the supervisor; the seconds until the last of its children was gone."""
+        assert self.supervisor is not None
+        children = psutil.Process(self.pid).children(recursive=True)
+        self._seen.update(children)
+        begun = time.monotonic()
+        self.supervisor.kill()
+        self.supervisor.wait()
+        # psutil compares pid and start time, so a pid that was given again is not mistaken.
+        _, left = psutil.wait_procs(children, timeout=ORPHAN_LIMIT_S)
+        assert not left, f"outlived the supervisor by {ORPHAN_LIMIT_S} s: {left}"
+        return time.monotonic() - begun
+
+    def stop(self) -> int:
+        """SIGTERM, and the exit status."""
+        assert self.supervisor is not None
+        self.supervisor.send_signal(signal.SIGTERM)
+        return self.supervisor.wait(STOP_LIMIT_S)
+
+    def clean_up(self) -> None:
+        """Leave no process behind, however the test ended; only those that we started."""
+        if self.supervisor is not None and self.supervisor.poll() is None:
+            self._see()
+            try:
+                self.stop()
+            except subprocess.TimeoutExpired:
+                self.supervisor.kill()
+                self.supervisor.wait()
+        for process in self._seen:
+            if process.is_running():
+                process.kill()
+
+    # What can be seen
+
+    def status(self) -> JsonObject:
+        """The status document; {} while nobody answers. Fails when the supervisor has ended."""
+        assert self.supervisor is not None
+        code = self.supervisor.poll()
+        assert code is None, f"the supervisor ended with {code}:\n{self.tail()}"
+        try:
+            return ask(self.root / "state", {"command": "status"})
+        except (FileNotFoundError, ConnectionRefusedError, ConnectionResetError):
+            return {}
+
+    def processes(self, role: str, pool: str | None = None) -> list[JsonObject]:
+        """Those that are ready."""
+        return [
+            one
+            for one in self.status().get("processes", [])
+            if one["role"] == role and one["state"] == "ready" and pool in (None, one["pool"])
+        ]
+
+    def until(self, look: Callable[[], Any], what: str, limit_s: float = 15.0) -> Any:
+        try:
+            return eventually_sync(look, limit_s=limit_s, what=what)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; the supervisor's log:\n{self.tail()}") from None
+
+    def tail(self) -> str:
+        return self.log.read_text(errors="replace")[-4000:]
+
+    def _see(self) -> None:
+        assert self.supervisor is not None
+        self._seen.update(psutil.Process(self.pid).children(recursive=True))

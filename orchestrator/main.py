@@ -49,7 +49,7 @@ EVENT_ACK_WAIT_S = 30.0  # of the consumers `orchestrator` and `timers`
 RENEW_AFTER_S = EVENT_ACK_WAIT_S / 3
 TICK_S = 2.0
 CATALOG_S = 5.0
-SWEEP_S = 10.0
+SWEEP_S = 2.0  # what is acked lives for two periods, and counts against tasks_per_activity
 # Snapshots are trees without cycles, freed by reference counts; walking all that are cached, as the
 # default thresholds do, took a fifth of the engine's time.
 COLLECT_AFTER = (50_000, 20, 100)

@@ -23,6 +23,7 @@ from wf.jetstream.port import Accepted, Delivery, Outgoing, Port, Pull
 
 GROUPS_AT_ONCE = 2
 HELD_AHEAD = 3  # groups' worth of events that are taken in but not yet acked, at most
+FINISH_S = 3.0  # for the groups under way; orphans are to be gone within ten seconds
 
 
 class Service:
@@ -84,7 +85,11 @@ class Service:
             self._port.nak(item.delivery)
             self._leases.drop(item)
         if self._groups and self._failure is None:
-            await asyncio.wait(self._groups)
+            # Without a broker they would never end. What they leave undone is done by whoever
+            # comes next, as after a crash.
+            await asyncio.wait(self._groups, timeout=FINISH_S)
+            if self._groups:
+                logger.bind(groups=len(self._groups)).warning("groups.left")
         for group in self._groups:
             group.cancel()
         await asyncio.gather(*self._groups, return_exceptions=True)

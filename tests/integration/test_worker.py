@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import signal
 import subprocess
 import sys
@@ -22,7 +21,6 @@ from wf.jetstream import client, topology
 from wf.jetstream.connection import Connection
 from wf.jetstream.embedded import free_port
 from wf.jetstream.port import Outgoing, Stored
-from wf.jetstream.pull import JetStreamPull
 from wf.settings import NatsSettings, PoolSettings, Settings
 from wf.worker.main import Worker
 from wf.worker.modules import load_definitions
@@ -380,8 +378,6 @@ async def test_waiting_tasks_keep_their_lease_too(b: Bench, tmp_path: Path) -> N
 async def test_no_task_waits_behind_a_long_one_while_another_worker_is_free(
     b: Bench, tmp_path: Path
 ) -> None:
-    if "shrink" not in inspect.signature(JetStreamPull.next).parameters:
-        pytest.skip("wf.jetstream.pull does not know `shrink` yet (see wf.jetstream.port.Pull)")
     mark = tmp_path / "mark"
     await b.start("slow", concurrency=1)
     await b.send("slow", {"seconds": 1.5, "mark": str(mark)})

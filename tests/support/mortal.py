@@ -71,8 +71,8 @@ class MortalPull:
         self._port = port
         self._pull = pull
 
-    async def next(self, limit: int) -> list[Delivery]:
-        deliveries = await self._pull.next(limit)
+    async def next(self, limit: int, *, shrink: bool = False) -> list[Delivery]:
+        deliveries = await self._pull.next(limit, shrink=shrink)
         if self._port.dead:
             raise Died("pull")
         return deliveries

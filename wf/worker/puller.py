@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
-from typing import Any
 
 from loguru import logger
 
@@ -40,10 +38,9 @@ class Puller:
         self._pull = pull = await self._port.pull(
             topology.ACTIVITY_TASKS, topology.consumer_name(lane.name), window=room
         )
-        exact: dict[str, Any] = {"shrink": True} if _can_shrink(pull) else {}
         while room:
             pull.resize(room)
-            deliveries = await pull.next(room, **exact)
+            deliveries = await pull.next(room, shrink=True)
             if not deliveries:
                 return  # stopped
             self.take(deliveries)
@@ -112,8 +109,3 @@ class Puller:
         self._port.terminate(delivery)
         lane.unreadable.pop(delivery.sequence, None)
         log.error("message.dead_lettered")
-
-
-def _can_shrink(pull: Pull) -> bool:
-    """Whether this pull knows `shrink`; one that does not may hold a window too many."""
-    return "shrink" in inspect.signature(pull.next).parameters

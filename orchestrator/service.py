@@ -21,7 +21,7 @@ from wf import messages, subjects
 from wf.jetstream import topology
 from wf.jetstream.port import Accepted, Delivery, Outgoing, Port, Pull
 
-GROUPS_AT_ONCE = 2
+GROUPS_AT_ONCE = 4
 HELD_AHEAD = 3  # groups' worth of events that are taken in but not yet acked, at most
 FINISH_S = 3.0  # for the groups under way; orphans are to be gone within ten seconds
 

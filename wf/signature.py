@@ -1,7 +1,8 @@
 """An activity's annotations, turned once into validators and JSON schemas.
 
 Input: `with` maps keys to parameters by name. A lone parameter annotated as a model or a dict
-whose name is absent from the input gets the whole of it. `Context` is found by annotation.
+whose name is absent from the input gets the whole of it. `Context` is found by annotation. A
+function without parameters ignores its input.
 """
 
 from __future__ import annotations
@@ -62,9 +63,7 @@ class Signature:
     def arguments(self, given: Any) -> dict[str, Any]:
         """Keyword arguments for the function, without the Context. Raises InvalidInput."""
         if self.validator is None:
-            if given:
-                raise InvalidInput(self._unknown(list(given) if isinstance(given, dict) else []))
-            return {}
+            return {}  # a call without `with` gives it the previous output, which it never asked for
         try:
             arguments: dict[str, Any] = self.validator.validate_python(self._by_name(given))
         except ValidationError as error:
@@ -104,9 +103,6 @@ class Signature:
         return "; ".join([*parts, rest] if rest else parts)
 
     def _unknown(self, keys: list[str]) -> str:
-        if not self.names:
-            found = f" (found {', '.join(map(repr, keys))})" if keys else ""
-            return f"this activity takes no input{found}: write `with: {{}}`"
         hints = []
         for key in keys[:_PROBLEMS_SHOWN]:
             near = difflib.get_close_matches(key, self.names, n=1)
@@ -207,7 +203,7 @@ def _validator(adapter: TypeAdapter[Any] | None) -> Any:
 
 def _input_schema(adapter: TypeAdapter[Any] | None, taking: list[inspect.Parameter]) -> JsonObject:
     if adapter is None:
-        return {"type": "object", "properties": {}, "additionalProperties": False}
+        return {}  # any input: it is ignored
     schema: JsonObject = _schema(adapter, "validation")
     for p in taking:
         if p.default is not p.empty and p.name in schema.get("properties", {}):

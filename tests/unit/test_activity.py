@@ -178,13 +178,14 @@ def test_no_input_means_the_defaults() -> None:
     assert read_signature(take).arguments({}) == {}
 
 
-def test_an_activity_without_parameters_takes_nothing() -> None:
+@pytest.mark.parametrize("given", [None, {}, {"a": 1}, [1], "the previous output", 0])
+def test_an_activity_without_parameters_ignores_its_input(given: Any) -> None:
     def nothing() -> None: ...
+    def only_context(context: Context) -> None: ...
 
-    assert read_signature(nothing).arguments(None) == {}
-    assert read_signature(nothing).arguments({}) == {}
-    with pytest.raises(InvalidInput, match="takes no input"):
-        read_signature(nothing).arguments({"a": 1})
+    assert read_signature(nothing).arguments(given) == {}
+    assert read_signature(nothing).input_schema == {}
+    assert read_signature(only_context).arguments(given) == {}
 
 
 def test_the_context_is_found_by_its_annotation() -> None:

@@ -63,7 +63,7 @@ class Signature:
     def arguments(self, given: Any) -> dict[str, Any]:
         """Keyword arguments for the function, without the Context. Raises InvalidInput."""
         if self.validator is None:
-            return {}  # a call without `with` gives it the previous output, which it never asked for
+            return {}  # without `with` it is given the previous output, which it never asked for
         try:
             arguments: dict[str, Any] = self.validator.validate_python(self._by_name(given))
         except ValidationError as error:

@@ -94,10 +94,13 @@ class Engine:
     async def _turn(self, group: Group) -> Group:
         """One round; what must go round again is returned."""
         group, again = self._split_suspects(group)
-        records = await self._store.load(group, _starting(group))
+        records, told = await asyncio.gather(
+            self._store.load(group, _starting(group)), self._told(_starting(group))
+        )
         for instance, left in (await self._flush_cold(records)).items():
-            self._parking.hold(instance, records.pop(instance), left, [], group[instance])
-        await self._expired(group, records)
+            items = group[instance] + again.pop(instance, [])
+            self._parking.hold(instance, records.pop(instance), left, [], items)
+        self._drop_expired(group, records, told)
         group = {instance: group[instance] for instance in records}
         await self._definitions.prepare(group, records)
         results = self._apply(group, records)
@@ -106,7 +109,7 @@ class Engine:
         for instance in written.lost:
             results.pop(instance)
             self.counts["conflicts"] += 1
-        await self._publish(records, results, written.landed)
+        await self._publish(records, results, written.landed, again)
         _merge(again, await self._settle_ignored(records, results))
         for instance in group:
             if instance not in again and not self._parking.holds(instance):
@@ -144,23 +147,27 @@ class Engine:
             record.flushed = instance not in refused
         return refused
 
-    async def _expired(self, group: Group, records: dict[str, Record]) -> None:
-        """A start whose instance has history but no snapshot: it ended and expired."""
-        new = [
-            instance
-            for instance, record in records.items()
-            if record.snapshot is None and group[instance][0].event["kind"] == "start"
-        ]
-        if not new:
-            return
-        names = [subjects.history(instance) for instance in new]
+    async def _told(self, starting: set[str]) -> set[str]:
+        """Those of the instances to be started that have a history."""
+        names = {
+            subjects.history(instance): instance
+            for instance in starting
+            if self._store.cache.get(instance) is None
+        }
         if len(names) == 1:
-            last = await self._port.last(topology.WORKFLOW_HISTORY, names[0])
-            known = {names[0]} if last is not None else set()
-        else:
-            known = set(await self._port.last_many(topology.WORKFLOW_HISTORY, names))
-        for instance in new:
-            if subjects.history(instance) in known:
+            ((name, instance),) = names.items()
+            last = await self._port.last(topology.WORKFLOW_HISTORY, name)
+            return {instance} if last is not None else set()
+        if not names:
+            return set()
+        found = await self._port.last_many(topology.WORKFLOW_HISTORY, list(names))
+        return {names[name] for name in found}
+
+    def _drop_expired(self, group: Group, records: dict[str, Record], told: set[str]) -> None:
+        """A start whose instance has history but no snapshot: it ended and expired."""
+        for instance in told:
+            record = records.get(instance)
+            if record is not None and record.snapshot is None:
                 for item in group[instance]:
                     self._ignore(item, "expired")
                 records.pop(instance)
@@ -222,7 +229,11 @@ class Engine:
     # 2. Outbox, 3. ack
 
     async def _publish(
-        self, records: dict[str, Record], results: dict[str, Applied], landed: dict[str, int]
+        self,
+        records: dict[str, Record],
+        results: dict[str, Applied],
+        landed: dict[str, int],
+        again: Group,
     ) -> None:
         """Publish the outboxes of what landed, then ack its events."""
         committed = {instance: results[instance] for instance in landed}
@@ -231,6 +242,8 @@ class Engine:
             records[instance] = Record(
                 result.snapshot, result.commit, revision, flushed=False, size=len(result.value)
             )
+            if result.finished:
+                await self._announce(instance, result)
         refused = await self._publisher.publish({k: r.outbox for k, r in committed.items()})
         for instance, result in committed.items():
             record = records[instance]
@@ -239,15 +252,14 @@ class Engine:
                 # Not even a duplicate may be acked now: it may be a copy of what was applied.
                 items = result.applied + [item for item, _ in result.ignored]
                 result.ignored = []
-                self._parking.hold(instance, record, refused[instance], items, [])
+                later = again.pop(instance, [])
+                self._parking.hold(instance, record, refused[instance], items, later)
                 continue
             record.flushed = True
             self._remember(instance, record)
             for item in result.applied:
                 self._ack(item)
             self.counts["applied"] += len(result.applied)
-            if result.finished and result.snapshot is not None:
-                await self._announce(instance, result.snapshot["status"])
 
     def _remember(self, instance: str, record: Record) -> None:
         """Keep what is alive: hardly an event comes for an instance that has ended."""
@@ -259,7 +271,9 @@ class Engine:
         else:
             self._store.cache.put(instance, record)
 
-    async def _announce(self, instance: str, status: str) -> None:
+    async def _announce(self, instance: str, result: Applied) -> None:
+        """Tell waiters that the end is stored; that they hear it is not guaranteed."""
+        status = result.snapshot["status"] if result.snapshot else ""
         self.counts[f"ended.{status}"] += 1
         await self._port.publish_core(subjects.finished(instance), status.encode())
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import itertools
+import resource
 import secrets
 import signal
 import time
@@ -36,6 +37,7 @@ from orchestrator.publisher import Publisher
 from orchestrator.recovery import Recovery
 from orchestrator.service import Service
 from orchestrator.store import CONSUMERS, Store
+from orchestrator.timer_cap import TimerCap
 from wf import log, state
 from wf.child import EXIT_BROKER, EXIT_OK, Child
 from wf.errors import BrokerError
@@ -60,12 +62,20 @@ def run(child: Child) -> int:
     """Entry point of the child process; returns its exit status."""
     log.configure_child(child)
     gc.set_threshold(*COLLECT_AFTER)
+    _bound_memory(child.settings.orchestrator.limits.memory)
     try:
         return uvloop.run(_serve(child))
     except BrokerError as error:
         child.failed("broker", str(error))
         logger.bind(error=str(error)).error("orchestrator.broker")
         return EXIT_BROKER
+
+
+def _bound_memory(limit_bytes: int) -> None:
+    """A MemoryError, which faults one instance, comes before the kernel's killer (DESIGN §7)."""
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    soft = limit_bytes if hard == resource.RLIM_INFINITY else min(limit_bytes, hard)
+    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 async def _serve(child: Child) -> int:
@@ -110,7 +120,8 @@ class Orchestrator:
         self._journal = Journal(
             state.journal_file(settings, child.index), tuple(stream for stream, _ in CONSUMERS)
         )
-        publisher = Publisher(port)
+        self._timer_cap = TimerCap(port, settings.orchestrator.limits.pending_timers)
+        publisher = Publisher(port, self._timer_cap)
         new_token = token_maker()
         self._parking = Parking(
             port,
@@ -146,6 +157,7 @@ class Orchestrator:
         await deploy_directory(self._port, self._settings.workflows_dir)
         await self._definitions.refresh()
         await self._catalog.refresh()
+        await self._timer_cap.look()
         self._port.on_reconnect(self._recovery.wanted.set)
 
     async def run(self) -> None:
@@ -193,6 +205,7 @@ class Orchestrator:
 
     async def _sweep(self) -> None:
         await self._sweeper.sweep()
+        await self._timer_cap.look()
 
     async def _recover(self) -> None:
         """After a reconnect: the broker may have forgotten acks, or be another one."""

@@ -13,6 +13,7 @@ from orchestrator.inbound import event_of
 from orchestrator.outbox import Outbox
 from orchestrator.record import Commit, Record
 from orchestrator.sending import send
+from orchestrator.timer_cap import TimerCap
 from wf.errors import BrokerError
 from wf.jetstream import topology
 from wf.jetstream.port import Outgoing, Port, Rejected, Unknown
@@ -26,8 +27,9 @@ _Owned = tuple[str, Outgoing]  # instance, message
 
 
 class Publisher:
-    def __init__(self, port: Port) -> None:
+    def __init__(self, port: Port, timer_cap: TimerCap) -> None:
         self._port = port
+        self._timer_cap = timer_cap
 
     async def publish(
         self, outboxes: dict[str, Outbox], *, replay: bool = False
@@ -50,6 +52,12 @@ class Publisher:
         self, stream: str, owned: list[_Owned], left: dict[str, Outbox], replay: bool
     ) -> None:
         """All of one stream. A lost answer is asked again, singly; a refusal is left."""
+        if stream == topology.WORKFLOW_TIMERS:
+            if self._timer_cap.is_full:
+                for instance, message in owned:
+                    left.setdefault(instance, Outbox()).add(stream, message)
+                return
+            self._timer_cap.published(len(owned))
         for delay_s in UNKNOWN_BACKOFF_S:
             if delay_s:
                 await asyncio.sleep(delay_s)

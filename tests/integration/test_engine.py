@@ -611,6 +611,31 @@ async def test_cancelling_takes_back_the_timer(js: JetStream, nats_server: RealS
         await eventually(gone, what="the schedule")
 
 
+async def test_a_timer_beyond_the_cap_waits_until_there_is_room(
+    js: JetStream, nats_server: RealServer
+) -> None:
+    await deploy(js, SLEEPER)
+
+    def narrow(made: Engine) -> None:
+        made.orchestrator._timer_cap._limit = 1
+
+    async with engine(nats_server, prepare=narrow):
+        await start(js, "sleeper", "first")
+        await in_status(js, "first", "waiting")
+        await start(js, "sleeper", "second")
+        await in_status(js, "second", "waiting")
+        pending = await js.subjects(topology.WORKFLOW_TIMERS, topology.SCHEDULED_TIMERS)
+        assert list(pending) == [subjects.timer_scheduled("first", "1")]
+        await send(js, subjects.command("first", "cancel"), messages.command_body())
+
+        async def second_timer() -> bool:
+            pending = await js.subjects(topology.WORKFLOW_TIMERS, topology.SCHEDULED_TIMERS)
+            return list(pending) == [subjects.timer_scheduled("second", "1")]
+
+        await eventually(second_timer, what="the timer of the second")
+        await settled(js)
+
+
 async def test_an_ended_snapshot_carries_its_time_to_live(
     js: JetStream, nats_server: RealServer
 ) -> None:

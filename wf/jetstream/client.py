@@ -96,6 +96,10 @@ class JetStream:
         info = await self.api(f"STREAM.INFO.{stream}")
         return int(info["state"]["last_seq"])
 
+    async def count(self, stream: str) -> int:
+        info = await self.api(f"STREAM.INFO.{stream}")
+        return int(info["state"]["messages"])
+
     async def ack_floor(self, stream: str, consumer: str) -> int:
         try:
             info = await self.api(f"CONSUMER.INFO.{stream}.{consumer}")

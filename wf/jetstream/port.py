@@ -152,6 +152,9 @@ class Port(Protocol):
 
     async def last_sequence(self, stream: str) -> int: ...
 
+    async def count(self, stream: str) -> int:
+        """How many messages the stream holds."""
+
     async def ack_floor(self, stream: str, consumer: str) -> int:
         """Stream sequence up to which every message is acknowledged; 0 without such a consumer."""
 

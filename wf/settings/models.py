@@ -122,6 +122,7 @@ class OrchestratorLimits(Section):
     snapshot: Size = Field(default=4 * 1024 * 1024, ge=64 * 1024, le=8_000_000)  # bytes
     expression_time: Duration = Field(default=1.0, gt=0)  # seconds
     expression_result: Size = Field(default=4 * 1024 * 1024, ge=1024, le=8_000_000)  # bytes
+    memory: Size = Field(default=4 * 1024**3, ge=512 * 1024 * 1024)  # bytes of address space
     jumps: Whole = Field(default=100_000, ge=1)
     retry_delay: Duration = Field(default=86_400.0, gt=0)
 

@@ -82,7 +82,8 @@ class Daemon:
     def _guard_died(self, status: int) -> None:
         logger.bind(status=describe(status)).warning("guard.died")
         self._guard.close()
-        self._guard = Guard(process.spawned for process in self.tree.processes.values())
+        children = (process.spawned for process in self.tree.processes.values())
+        self._guard = Guard(self.settings.supervisor.log_format, children)
         self.tree.helpers[self._guard.pid] = self._guard_died
 
     def run(self) -> int:

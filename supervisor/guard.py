@@ -8,28 +8,31 @@ When the other end closes, however that came about, it waits a little, then kill
 
 from __future__ import annotations
 
-import gc
 import os
-import select
 import signal
 import socket
-import time
+import sys
 from collections.abc import Iterable
+from pathlib import Path
+from typing import NoReturn
 
 from loguru import logger
 
-from supervisor.spawn import Spawned, name_process, spawn_guard
+from supervisor.spawn import Spawned, spawn_guard
 
-PATIENCE_S = 7.0  # after the supervisor's death; children are to be gone within ten seconds
+_PROGRAM = Path(__file__).with_name("guard_program.py")
+_IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class Guard:
     """The supervisor's side of it."""
 
-    def __init__(self, children: Iterable[Spawned] = ()) -> None:
+    def __init__(self, log_format: str, children: Iterable[Spawned] = ()) -> None:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            self.pid = spawn_guard(lambda: _run(theirs), keep=theirs.fileno())
+            self.pid = spawn_guard(
+                lambda: _execute(theirs.fileno(), log_format), keep=theirs.fileno()
+            )
         for child in children:
             self.protect(child)
 
@@ -46,46 +49,9 @@ class Guard:
         self._socket.close()
 
 
-def _run(supervisor: socket.socket) -> int:
-    name_process("wf-guard")
-    gc.disable()  # would touch, and so copy, every page that is shared with the supervisor
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, signal.SIG_IGN)
-    children: dict[int, int] = {}  # pidfd → pid
-    poll = select.poll()
-    poll.register(supervisor, select.POLLIN)
-    while True:
-        ready = [fd for fd, _ in poll.poll()]
-        for fd in ready:
-            if fd in children:
-                _forget(poll, children, fd)
-        if supervisor.fileno() in ready:
-            data, fds, _, _ = socket.recv_fds(supervisor, 64, 4)
-            if not data:
-                break
-            for fd in fds:
-                children[fd] = int(data)
-                poll.register(fd, select.POLLIN)
-    poll.unregister(supervisor)
-    _end(poll, children)
-    return 0
-
-
-def _end(poll: select.poll, children: dict[int, int]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while children and (left_s := deadline - time.monotonic()) > 0:
-        for fd, _ in poll.poll(left_s * 1000):
-            _forget(poll, children, fd)
-    for pid in children.values():
-        logger.bind(child_pid=pid).error("guard.killed")
-        # The pidfd is not readable, so it runs, so this group is still its own.
-        try:
-            os.killpg(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue  # it ended at this very moment
-
-
-def _forget(poll: select.poll, children: dict[int, int], fd: int) -> None:
-    poll.unregister(fd)
-    os.close(fd)
-    del children[fd]
+def _execute(fd: int, log_format: str) -> NoReturn:
+    os.set_inheritable(fd, True)
+    for number in _IGNORED:
+        signal.signal(number, signal.SIG_IGN)  # stays so in the program
+    # -I -S: neither the environment nor site-packages; 3 MB instead of 7
+    os.execv(sys.executable, [sys.executable, "-I", "-S", str(_PROGRAM), str(fd), log_format])

@@ -148,11 +148,10 @@ def _serve(
     launcher = Launcher(configuration.settings, entrypoints.resolve(table), os.getpid())
     launcher.prepare()
     notifier = Notifier.from_environment()
+    guard = Guard(configuration.settings.supervisor.log_format)
     gc.collect()
     gc.freeze()  # what is in memory now is shared by every child: the collector must not touch it
-    daemon = Daemon(
-        configuration, lambda: read(path, overrides), launcher, Guard(), notifier, timing
-    )
+    daemon = Daemon(configuration, lambda: read(path, overrides), launcher, guard, notifier, timing)
     try:
         return daemon.run()
     finally:

@@ -47,6 +47,7 @@ def _process(place: Place | None, process: Process | None, now: float) -> dict[s
         "pid": process.pid if process else None,
         "state": process.state if process else "waiting",
         "uptime_s": round(now - process.started_at, 3) if process else None,
+        "boot_ms": _boot_ms(process) if process else None,
         "done": process.done if process else None,
         "generation": process.generation if process else None,
         "restarts": place.restarts if place else None,
@@ -60,6 +61,13 @@ def _process(place: Place | None, process: Process | None, now: float) -> dict[s
         if last
         else None,
     }
+
+
+def _boot_ms(process: Process) -> float | None:
+    """From its fork until it said that it is ready."""
+    if process.ready_at is None:
+        return None
+    return round(1000 * (process.ready_at - process.started_at), 1)
 
 
 def _pool(tree: Tree, name: str, now: float) -> dict[str, Any]:

@@ -45,7 +45,8 @@ class Kill:
     at_ms: int
     pid: int
     pool: str = ""
-    gone_ms: int = 0  # when the last child of a killed supervisor was gone
+    gone_s: float = 0.0  # how long the last child of a killed supervisor lived on
+    up_s: float = 0.0  # until all places were filled again after that
 
 
 class Feeder(threading.Thread):
@@ -147,7 +148,7 @@ def await_executions(field: Field, count: int) -> None:
 def kill(field: Field, kind: str, chance: random.Random) -> Kill:
     """One process of this kind; the supervisor is started again by us, the others by it."""
     if kind == "supervisor":
-        return kill_supervisor(field)
+        return kill_supervisor(field, chance)
     candidates = field.pool.until(lambda: field.pool.processes(kind), f"a {kind} that is ready")
     victim = chance.choice(sorted(candidates, key=lambda one: one["name"]))
     made = Kill(kind, now_ms(), victim["pid"], victim["pool"])
@@ -155,12 +156,13 @@ def kill(field: Field, kind: str, chance: random.Random) -> Kill:
     return made
 
 
-def kill_supervisor(field: Field) -> Kill:
+def kill_supervisor(field: Field, chance: random.Random) -> Kill:
+    """Half of the time its successor comes at once, and meets the orphans."""
     at_ms, pid = now_ms(), field.pool.pid
-    field.pool.kill9()
-    gone_ms = now_ms()
-    field.pool.start()
-    return Kill("supervisor", at_ms, pid, gone_ms=gone_ms)
+    orphans = field.pool.kill9()
+    gone_s = orphans.gone_s() if chance.random() < 0.5 else 0.0
+    up_s = field.pool.start()
+    return Kill("supervisor", at_ms, pid, gone_s=gone_s or orphans.gone_s(), up_s=up_s)
 
 
 def now_ms() -> int:
@@ -203,22 +205,21 @@ def report(
         f"\nround {number} (WF_FAULTS_SEED={seed}): {ORDERS} orders in {took_s:.1f} s,"
         f" {len(done)} executions, {doubles} of them duplicates"
     ]
-    lines += [f"  {one.kind:12} killed, {recovery(one, books, done)}" for one in kills]
+    lines += [f"  {one.kind:12} killed, {recovery(one, books)}" for one in kills]
     return "\n".join(lines)
 
 
-def recovery(one: Kill, books: Books, done: list[Execution]) -> str:
-    """From the kill to the next thing that a successor did: an execution, or a commit."""
-    if one.kind == "worker":
-        mates = [e for e in done if same_pool(e.activity, one.pool) and e.pid != one.pid]
-        times = [e.at_ms for e in mates]
-    else:
-        times = books.written_ms
-    after = min((ms for ms in times if ms > max(one.at_ms, one.gone_ms)), default=None)
-    going = "idle since" if after is None else f"going after {(after - one.at_ms) / 1000:.2f} s"
-    gone = f"children gone after {(one.gone_ms - one.at_ms) / 1000:.2f} s, "
-    return f"{gone if one.gone_ms else ''}{going}"
+def recovery(one: Kill, books: Books) -> str:
+    """For how long nothing was written to history, at most, after the kill."""
+    pause_s = longest_pause_ms(books.written_ms, one.at_ms) / 1000
+    words = f"the flow paused for {pause_s:.2f} s"
+    if one.up_s:
+        words += f" (children gone after {one.gone_s:.2f} s, all ready in {one.up_s:.2f} s)"
+    return words
 
 
-def same_pool(activity: str, pool: str) -> bool:
-    return pool == activity or (pool == "mail" and activity == "send_mail")
+def longest_pause_ms(written_ms: list[int], at_ms: int) -> int:
+    """The longest that begins within a second of `at_ms`; 0 when all was over by then."""
+    times = sorted(ms for ms in written_ms if ms > at_ms)
+    pauses = zip([at_ms, *times], times, strict=False)
+    return max((end - begin for begin, end in pauses if begin < at_ms + 1000), default=0)

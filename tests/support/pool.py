@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,32 @@ STOP_LIMIT_S = 45.0
 ORPHAN_LIMIT_S = 10.0  # invariant 7
 
 JsonObject = dict[str, Any]
+
+
+@dataclass(slots=True, frozen=True)
+class Orphans:
+    """The processes of a killed supervisor, by pid and start time."""
+
+    processes: list[psutil.Process]
+    killed_at: float  # monotonic seconds
+
+    def gone_s(self) -> float:
+        """Wait until all are gone; seconds from the kill. Invariant 7: never more than ten."""
+        left_s = self.killed_at + ORPHAN_LIMIT_S - time.monotonic()
+        eventually_sync(
+            lambda: not any(lives(process) for process in self.processes),
+            limit_s=left_s,
+            what=f"the end of {self.processes}",
+        )
+        return time.monotonic() - self.killed_at
+
+
+def lives(process: psutil.Process) -> bool:
+    """Whether it runs; one that has ended and waits for init to collect it does not."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 class RealPool:
@@ -81,18 +108,15 @@ class RealPool:
 
         self.until(look, "every process is ready", READY_LIMIT_S)
 
-    def kill9(self) -> float:
-        """SIGKILL the supervisor; the seconds until the last of its children was gone."""
+    def kill9(self) -> Orphans:
+        """SIGKILL the supervisor; the children that it leaves."""
         assert self.supervisor is not None
         children = psutil.Process(self.pid).children(recursive=True)
         self._seen.update(children)
-        begun = time.monotonic()
         self.supervisor.kill()
+        killed_at = time.monotonic()
         self.supervisor.wait()
-        # psutil compares pid and start time, so a pid that was given again is not mistaken.
-        _, left = psutil.wait_procs(children, timeout=ORPHAN_LIMIT_S)
-        assert not left, f"outlived the supervisor by {ORPHAN_LIMIT_S} s: {left}"
-        return time.monotonic() - begun
+        return Orphans(children, killed_at)
 
     def stop(self) -> int:
         """SIGTERM, and the exit status."""
@@ -110,7 +134,7 @@ class RealPool:
                 self.supervisor.kill()
                 self.supervisor.wait()
         for process in self._seen:
-            if process.is_running():
+            if lives(process):
                 process.kill()
 
     # What can be seen

@@ -18,9 +18,15 @@ TABLE: Mapping[str, str] = {
 
 
 def resolve(table: Mapping[str, str]) -> dict[str, EntryPoint]:
-    """Import each `module:function` of `table`, so that every fork finds it in memory."""
+    """Import each `module:function` of `table`, so that every fork finds it in memory.
+
+    A module that has a function `warm_up` gets it called.
+    """
     resolved: dict[str, EntryPoint] = {}
     for role, place in table.items():
-        module, _, function = place.partition(":")
-        resolved[role] = getattr(import_module(module), function)
+        name, _, function = place.partition(":")
+        module = import_module(name)
+        resolved[role] = getattr(module, function)
+        if hasattr(module, "warm_up"):
+            module.warm_up()
     return resolved

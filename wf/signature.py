@@ -22,13 +22,14 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, with_c
 from pydantic.errors import PydanticUserError
 from pydantic_core import to_jsonable_python
 
-from wf import problem
+from wf import plain, problem
 from wf.activity import location
 from wf.context import Context
 from wf.errors import ConfigError, NonRetryable
 from wf.messages import JsonObject
 
 _PROBLEMS_SHOWN = 20
+Adapter = TypeAdapter[Any] | plain.PlainAdapter
 
 
 class InvalidInput(NonRetryable):
@@ -56,7 +57,7 @@ class Signature:
     lone_has_default: bool
     takes_unknown: bool  # **kwargs
     validator: Any  # pydantic-core's;  None: no parameters
-    returns: TypeAdapter[Any] | None  # None: not annotated, or Any
+    returns: Adapter | None  # None: not annotated, or Any
     input_schema: JsonObject
     output_schema: JsonObject
 
@@ -169,21 +170,27 @@ def _refuse_unsupported(where: str, parameters: typing.Iterable[inspect.Paramete
 
 def _input_adapter(
     where: str, taking: list[inspect.Parameter], hints: dict[str, Any], takes_unknown: bool
-) -> TypeAdapter[Any] | None:
+) -> Adapter | None:
     if not taking and not takes_unknown:
         return None
-    fields: dict[str, Any] = {}
-    for p in taking:
-        kind = hints.get(p.name, Any)
-        fields[p.name] = kind if p.default is p.empty else typing_extensions.NotRequired[kind]
+    kinds = {p.name: hints.get(p.name, Any) for p in taking}
+    optional = frozenset(p.name for p in taking if p.default is not p.empty)
+    if (adapter := plain.fields(kinds, optional, extra=takes_unknown)) is not None:
+        return adapter
+    fields = {
+        name: typing_extensions.NotRequired[kind] if name in optional else kind
+        for name, kind in kinds.items()
+    }
     config = ConfigDict(extra="allow" if takes_unknown else "forbid")
     shape = with_config(config)(typing_extensions.TypedDict("Input", fields))  # type: ignore[operator]
     return _adapter(where, shape, "its parameters")
 
 
-def _output_adapter(where: str, hints: dict[str, Any]) -> TypeAdapter[Any] | None:
+def _output_adapter(where: str, hints: dict[str, Any]) -> Adapter | None:
     kind = hints.get("return", Any)
-    return None if kind is Any else _adapter(where, kind, "its return value")
+    if kind is Any:
+        return None
+    return plain.value(kind) or _adapter(where, kind, "its return value")
 
 
 def _adapter(where: str, kind: Any, what: str) -> TypeAdapter[Any]:
@@ -197,11 +204,11 @@ def _adapter(where: str, kind: Any, what: str) -> TypeAdapter[Any]:
         ) from error  # fmt: skip
 
 
-def _validator(adapter: TypeAdapter[Any] | None) -> Any:
+def _validator(adapter: Adapter | None) -> Any:
     return adapter.validator if adapter is not None else None
 
 
-def _input_schema(adapter: TypeAdapter[Any] | None, taking: list[inspect.Parameter]) -> JsonObject:
+def _input_schema(adapter: Adapter | None, taking: list[inspect.Parameter]) -> JsonObject:
     if adapter is None:
         return {}  # any input: it is ignored
     schema: JsonObject = _schema(adapter, "validation")
@@ -214,9 +221,7 @@ def _input_schema(adapter: TypeAdapter[Any] | None, taking: list[inspect.Paramet
     return schema
 
 
-def _schema(
-    adapter: TypeAdapter[Any], mode: typing.Literal["validation", "serialization"]
-) -> JsonObject:
+def _schema(adapter: Adapter, mode: typing.Literal["validation", "serialization"]) -> JsonObject:
     try:
         return adapter.json_schema(mode=mode)
     except PydanticUserError:

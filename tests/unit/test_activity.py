@@ -10,11 +10,12 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+import typing_extensions
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, with_config
 
-from wf import ActivityError, Context, NonRetryable, Retry, activity, problem
+from wf import ActivityError, Context, NonRetryable, Retry, activity, plain, problem
 from wf.activity import MARK
 from wf.errors import ConfigError
 from wf.messages import encode
@@ -176,6 +177,60 @@ def test_no_input_means_the_defaults() -> None:
 
     assert read_signature(take).arguments(None) == {}
     assert read_signature(take).arguments({}) == {}
+
+
+PLAIN = [
+    *(int, str, float, bool, None, Any, list, dict, list[int], list[dict[str, list[Any]]]),
+    *(dict[str, Any], dict[str, int], int | None, list[int | None], dict[str, Any] | None),
+]
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.sampled_from(["", "1", "a", "yes"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("ab1"), inner),
+    max_leaves=5,
+)
+
+
+@pytest.mark.parametrize("kind", PLAIN)
+@given(given=JSON)
+def test_plain_annotations_are_checked_as_pydantic_would(kind: Any, given: Any) -> None:
+    ours, theirs = plain.value(kind), TypeAdapter(kind)
+    assert ours is not None
+    assert outcome(ours, given) == outcome(theirs, given)
+
+
+@pytest.mark.parametrize("extra", [True, False])
+@pytest.mark.parametrize("kind", PLAIN)
+def test_plain_annotations_have_the_json_schema_that_pydantic_makes(kind: Any, extra: bool) -> None:
+    kinds = {"order_id": kind, "_x2": list[str], "camelCase": kind}
+    shape = typing_extensions.TypedDict(
+        "Input", {**kinds, "camelCase": typing_extensions.NotRequired[kind]}
+    )
+    theirs = TypeAdapter(with_config(ConfigDict(extra="allow" if extra else "forbid"))(shape))
+    ours = plain.fields(kinds, frozenset({"camelCase"}), extra=extra)
+    assert ours is not None
+    for mode in ("validation", "serialization"):
+        assert ours.json_schema(mode=mode) == theirs.json_schema(mode=mode)
+    for case in ({}, {"order_id": 1}, {"order_id": [], "_x2": [], "y": 1}, [], {"camelCase": "a"}):
+        assert outcome(ours, case) == outcome(theirs, case)
+
+
+@pytest.mark.parametrize("kind", [Order, int | str, date, bytes, list[Point], Any | int])
+def test_what_is_more_than_plain_is_left_to_pydantic(kind: Any) -> None:
+    assert plain.value(kind) is None
+    assert plain.fields({"a": kind}, frozenset(), extra=False) is None
+
+
+def outcome(adapter: Any, given: Any) -> str:
+    """What the adapter makes of a value, or what it complains about."""
+    try:
+        value = adapter.validator.validate_python(given)
+    except ValidationError as error:
+        return repr([(one["loc"], one["msg"]) for one in error.errors()])
+    return repr((value, adapter.serializer.to_python(value, mode="json", by_alias=True)))
 
 
 @pytest.mark.parametrize("given", [None, {}, {"a": 1}, [1], "the previous output", 0])

@@ -23,6 +23,7 @@ from wf.child import EXIT_BROKER, EXIT_CONFIG, Child
 from wf.errors import BrokerError, ConfigError
 from wf.jetstream import client, connection
 from wf.jetstream.port import Port
+from wf.signature import read_signature
 from wf.worker.catalog import announce
 from wf.worker.drain import Station, drain
 from wf.worker.held import Held
@@ -40,7 +41,27 @@ from wf.worker.surplus import return_surplus
 from wf.worker.watch import Watch, task_limit
 
 LEAVE_S = 0.5
+_WARM_UP_ROUNDS = 10  # the interpreter specialises a function after eight calls
 EXIT_BUG = 70  # EX_SOFTWARE: a part of the worker itself failed
+
+
+def warm_up() -> None:
+    """Do once in the supervisor what every worker does first, before its memory is shared.
+
+    Caches are then filled, and bytecode is specialised, in pages that no worker has to copy.
+    """
+
+    def sample(a: int, b: str = "", *, c: bytes | None = None) -> dict[str, Any]:
+        return {}
+
+    for _ in range(_WARM_UP_ROUNDS):
+        read_signature(sample)
+    for _ in range(2):
+        loop = uvloop.new_event_loop()
+        try:
+            loop.run_until_complete(asyncio.sleep(0))
+        finally:
+            loop.close()
 
 
 def run(child: Child) -> int:

@@ -7,6 +7,7 @@ no threads in here. Workers use `load`.
 
 from __future__ import annotations
 
+import ctypes
 import faulthandler
 import hashlib
 import os
@@ -29,6 +30,8 @@ __all__ = ["ModuleReport", "conflicts", "fingerprint", "load", "module_files", "
 
 AT_ONCE = 4
 TRACEBACK_LIMIT = 8_000  # characters
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None, use_errno=True)
 _ANSWER_LIMIT = 4 * 1024 * 1024  # bytes; more is not an answer
 
 
@@ -103,18 +106,20 @@ def conflicts(reports: Sequence[ModuleReport]) -> list[str]:
 
 def _start(path: Path, timeout_s: float) -> _Probe:
     read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
+    parent = os.getpid()
     pid = os.fork()
     if pid == 0:
-        _child(path, write_fd)
+        _child(path, write_fd, parent)
     os.close(write_fd)
     os.set_blocking(read_fd, False)
     return _Probe(path, pid, read_fd, time.monotonic() + timeout_s)
 
 
-def _child(path: Path, write_fd: int) -> None:
+def _child(path: Path, write_fd: int, parent: int) -> None:
     """Import, answer, vanish: no exit handlers of the parent may run in here."""
     status = 1
     try:
+        _die_with(parent)
         os.setpgid(0, 0)
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
@@ -128,6 +133,15 @@ def _child(path: Path, write_fd: int) -> None:
         status = 0
     finally:
         os._exit(status)
+
+
+def _die_with(parent: int) -> None:
+    """An import that hangs must not outlive whoever would have ended it."""
+    if _libc.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL), 0, 0, 0) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    if os.getppid() != parent:  # it died before we could ask to be told
+        os._exit(1)
 
 
 def _examine(path: Path) -> dict[str, object]:

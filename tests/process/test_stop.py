@@ -90,6 +90,21 @@ def test_when_the_supervisor_is_killed_nothing_outlives_it_by_ten_seconds(
     assert len(pool.events("left worker mail")) == 2  # those that could, drained
 
 
+def test_an_import_that_hangs_does_not_outlive_a_killed_supervisor(pool: PoolDirectory) -> None:
+    note = pool.root / "importing"
+    hang = "import os, time\nopen({!r}, 'w').write(str(os.getpid()))\ntime.sleep(60)\n"
+    pool.module("mail", hang.format(str(note)))
+    pool.configure({"mail": 1})
+    pool.start(ready=False)
+    importing = int(until(lambda: note.exists() and note.read_text(), "the import is under way"))
+    pool.signal(signal.SIGKILL)
+    try:
+        until(lambda: not alive(importing), "the import has ended", limit_s=5.0)
+    finally:
+        if alive(importing):
+            os.kill(importing, signal.SIGKILL)
+
+
 def test_a_killed_guard_is_replaced_and_knows_every_child(pool: PoolDirectory) -> None:
     pool.module("mail")
     pool.behaves("mail", "deaf")

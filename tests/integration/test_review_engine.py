@@ -300,3 +300,60 @@ async def test_an_unreadable_message_is_kept_until_its_dead_letter_is_stored(
         )
         assert lost == [0]
         await settled(js)
+
+
+async def test_an_event_that_meets_a_refused_flush_is_applied_afterwards(
+    js: JetStream, nats_server: RealServer
+) -> None:
+    """A predecessor's task finds its queue full: what came for the instance waits for it."""
+    await deploy(js, TWO)
+    async with engine(nats_server, prepare=die_before(topology.ACTIVITY_TASKS)) as first:
+        await start(js, "two", "i", {"n": 1})
+        await first.died()
+    refusals: list[str] = []
+
+    def full(made: Engine) -> None:
+        publish = made.js.publish
+
+        async def refuse(stream: str, batch: list[Outgoing], **more: Any) -> list[Outcome]:
+            if stream == topology.ACTIVITY_TASKS and len(refusals) < 3:
+                refusals.append(stream)
+                return [Rejected(10077, "full") for _ in batch]
+            return await publish(stream, batch, **more)
+
+        made.js.publish = refuse  # type: ignore[method-assign]
+
+    await send(js, subjects.command("i", "suspend"), messages.command_body())
+    async with engine(nats_server, prepare=full):
+        await in_status(js, "i", "suspended")
+        assert len(refusals) == 3
+        assert len(await tasks(js, "a")) == 1
+
+
+async def test_a_stop_sees_the_groups_under_way_through(
+    js: JetStream, nats_server: RealServer
+) -> None:
+    await deploy(js, SLEEPER)
+    begun, go = asyncio.Event(), asyncio.Event()
+
+    def slow(made: Engine) -> None:
+        publish = made.js.publish
+
+        async def wait(stream: str, batch: list[Outgoing], **more: Any) -> list[Outcome]:
+            if stream == topology.WORKFLOW_STATES:
+                begun.set()
+                await go.wait()
+            return await publish(stream, batch, **more)
+
+        made.js.publish = wait  # type: ignore[method-assign]
+
+    async with engine(nats_server, prepare=slow) as only:
+        started = await start(js, "sleeper", "i")
+        await begun.wait()
+        only.orchestrator.stop()
+        asyncio.get_running_loop().call_later(0.2, go.set)
+        assert only.task is not None
+        await asyncio.wait_for(only.task, 5)
+        await only.js.flush()
+        await in_status(js, "i", "waiting")
+        await acked_up_to(js, started)

@@ -57,7 +57,9 @@ def warm_up() -> None:
     for _ in range(_WARM_UP_ROUNDS):
         read_signature(sample)
     for _ in range(2):
-        loop = uvloop.new_event_loop()
+        # No loop of uvloop here: libuv would keep a pipe of its own, and in every later fork close
+        # whatever has got those two descriptors by then.
+        loop = asyncio.SelectorEventLoop()
         try:
             loop.run_until_complete(asyncio.sleep(0))
         finally:

@@ -293,6 +293,7 @@ class Daemon:
         notifier = self._notifier
         if not self._up and self._stopping is None and self._is_up(now):
             self._up = True
+            self._tell_status()  # first: whoever waits for READY looks at it next
             notifier.ready()
             logger.bind(after_s=round(now - self._started, 3)).info("supervisor.ready")
         interval_s = notifier.watchdog_s
@@ -303,8 +304,11 @@ class Daemon:
             notifier.watchdog()
         if not self._up or self._stopping is not None:
             notifier.extend(10.0)  # bounded by our own boot timeout and grace
-        if notifier.is_connected:
-            notifier.status(status.one_line(self.status()))
+        self._tell_status()
+
+    def _tell_status(self) -> None:
+        if self._notifier.is_connected:
+            self._notifier.status(status.one_line(self.status()))
 
     def close(self) -> None:
         """Give back every descriptor; nothing runs any more."""

@@ -1,0 +1,151 @@
+"""The unit in a real systemd 252. Run by `make test-systemd`; skipped where it cannot be had."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # tests are not packages
+
+from nspawn import PREFIX, Machine, booted, until, why_not
+
+UNIT = "wf-supervisor"
+LIMIT_S = 30.0
+STATE = "/var/lib/wf-supervisor"
+
+pytestmark = [
+    pytest.mark.skipif(why_not() is not None, reason=why_not() or ""),
+    pytest.mark.timeout(180),
+]
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    with booted(tmp_path_factory.mktemp("systemd")) as one:
+        configure(one)
+        yield one
+
+
+@pytest.fixture
+def started(machine: Machine) -> Iterator[Machine]:
+    machine.run("systemctl", "reset-failed", UNIT, check=False)
+    machine.run("systemctl", "start", UNIT)
+    yield machine
+    machine.run("systemctl", "stop", UNIT)
+    configure(machine)
+
+
+def configure(machine: Machine, processes: int = 1, extra: str = "") -> None:
+    """The pool.toml that README.md tells to write."""
+    text = (
+        'activities_dir = "activities"\nworkflows_dir = "workflows"\n'
+        f'[supervisor]\nstate_dir = "{STATE}"\n[nats]\nstore_dir = "{STATE}/jetstream"\n'
+        f"[workers]\nprocesses = {processes}\n{extra}"
+    )
+    (machine.tree / "etc/wf-supervisor/pool.toml").write_text(text)
+    machine.run("chown", "-R", "root:wf-supervisor", "/etc/wf-supervisor")
+    machine.run("chmod", "-R", "u=rwX,g=rX,o=", "/etc/wf-supervisor")
+
+
+def shown(machine: Machine) -> dict[str, str]:
+    lines = machine.run("systemctl", "show", UNIT).stdout.splitlines()
+    return dict(line.split("=", 1) for line in lines)
+
+
+def pids(machine: Machine) -> set[str]:
+    """Every process of the service's user."""
+    listed = machine.run("sh", "-c", "stat -c '%U %n' /proc/[0-9]*", check=False).stdout
+    owners = (line.split() for line in listed.splitlines())
+    return {path for owner, path in owners if owner == UNIT}
+
+
+def status_text(machine: Machine, wanted: str) -> None:
+    until(lambda: wanted in shown(machine)["StatusText"], lambda: str(shown(machine)), LIMIT_S)
+
+
+def test_the_service_is_active_when_the_pool_works(started: Machine) -> None:
+    state = shown(started)
+    assert (state["Type"], state["ActiveState"], state["SubState"]) == (
+        "notify",
+        "active",
+        "running",
+    )
+    assert "1/1 workers ready" in state["StatusText"]
+    done = started.run(
+        f"/{PREFIX}/bin/wf",
+        "start",
+        "hello",
+        "--config=/etc/wf-supervisor/pool.toml",
+        '--input={"name": "world"}',
+        "--wait",
+    )
+    assert "hello" in done.stdout.lower()
+
+
+def test_a_reload_applies_the_new_configuration(started: Machine) -> None:
+    before = shown(started)["MainPID"]
+    configure(started, processes=2)
+    started.run("systemctl", "reload", UNIT)
+    status_text(started, "2/2 workers ready")
+    assert shown(started)["MainPID"] == before
+
+
+def test_a_refused_reload_is_told_and_changes_nothing(started: Machine) -> None:
+    configure(started, extra="nonsense = 1\n")
+    started.run("systemctl", "reload", UNIT)
+    status_text(started, "reload refused")
+    assert "1/1 workers ready" in shown(started)["StatusText"]
+    configure(started)
+    started.run("systemctl", "reload", UNIT)
+    until(
+        lambda: "reload refused" not in shown(started)["StatusText"],
+        lambda: str(shown(started)),
+        LIMIT_S,
+    )
+
+
+def test_stopping_is_clean_and_leaves_nothing(started: Machine) -> None:
+    assert pids(started)
+    started.run("systemctl", "stop", UNIT)
+    state = shown(started)
+    assert (state["ActiveState"], state["Result"]) == ("inactive", "success")
+    assert state["ExecMainStatus"] == "0"
+    assert not pids(started)
+
+
+def test_a_killed_supervisor_is_started_again_over_a_clean_house(started: Machine) -> None:
+    before, old = shown(started)["MainPID"], pids(started)
+    started.run("sh", "-c", f"kill -KILL {before}")
+    until(
+        lambda: (
+            shown(started)["MainPID"] not in ("0", before)
+            and shown(started)["ActiveState"] == "active"
+        ),
+        lambda: str(shown(started)),
+        LIMIT_S,
+    )
+    assert shown(started)["NRestarts"] == "1"
+    assert not old & pids(started)
+    status_text(started, "1/1 workers ready")
+
+
+def test_a_wrong_configuration_is_not_tried_again(machine: Machine) -> None:
+    configure(machine, extra="nonsense = 1\n")
+    try:
+        assert machine.run("systemctl", "start", UNIT, check=False).returncode != 0
+        state = shown(machine)
+        assert (state["ActiveState"], state["ExecMainStatus"]) == ("failed", "78")
+        assert state["NRestarts"] == "0"
+        assert "nonsense" in machine.run("journalctl", "--no-pager", "-u", UNIT).stdout
+    finally:
+        configure(machine)
+
+
+def test_the_sandbox_is_tight(machine: Machine) -> None:
+    told = machine.run("systemd-analyze", "security", "--no-pager", UNIT).stdout
+    [exposure] = re.findall(r"Overall exposure level for \S+: ([\d.]+)", told)
+    assert float(exposure) < 2.0, told

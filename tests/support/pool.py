@@ -20,6 +20,7 @@ from tests.support.waiting import eventually_sync
 from wf.jetstream.embedded import free_port
 from wf.settings import Settings, load
 
+ROOT = Path(__file__).parents[2]
 READY_LIMIT_S = 30.0
 STOP_LIMIT_S = 45.0
 ORPHAN_LIMIT_S = 10.0  # invariant 7
@@ -64,6 +65,7 @@ class RealPool:
         self.log = self.root / "supervisor.log"
         self.environment = {
             **{key: value for key, value in os.environ.items() if not key.startswith("WF_")},
+            "PYTHONPATH": str(ROOT),
             "WF_CONFIG": str(config),
             "WF_NATS__PORT": str(free_port()),
             **environment,

@@ -83,7 +83,9 @@ class Daemon:
         logger.bind(status=describe(status)).warning("guard.died")
         self._guard.close()
         children = (process.spawned for process in self.tree.processes.values())
-        self._guard = Guard(self.settings.supervisor.log_format, children)
+        self._guard = Guard(
+            self.settings.supervisor.log_format, children, execute=not self._guard.is_young()
+        )
         self.tree.helpers[self._guard.pid] = self._guard_died
 
     def run(self) -> int:

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 
+import pytest
 from pool_directory import PoolDirectory, alive, until
 
 
@@ -105,17 +106,19 @@ def test_an_import_that_hangs_does_not_outlive_a_killed_supervisor(pool: PoolDir
             os.kill(importing, signal.SIGKILL)
 
 
-def test_a_killed_guard_is_replaced_and_knows_every_child(pool: PoolDirectory) -> None:
+@pytest.mark.parametrize("kills", [1, 2])  # one that dies young is replaced by a mere fork
+def test_a_killed_guard_is_replaced_and_knows_every_child(pool: PoolDirectory, kills: int) -> None:
     pool.module("mail")
     pool.behaves("mail", "deaf")
     pool.configure({"mail": 1})
     pool.start()
     until(lambda: pool.pids("mail"), "the worker is ready")
     known = {process["pid"] for process in pool.status()["processes"]}
-    _, *children = running(pool)
-    [guard] = set(children) - known
-    os.kill(guard, signal.SIGKILL)
-    until(lambda: pool.logged("guard.died"), "its death was seen")
+    for done in range(kills):
+        _, *children = until(lambda: len(running(pool)) == 4 and running(pool), "there is a guard")
+        [guard] = set(children) - known
+        os.kill(guard, signal.SIGKILL)
+        until(lambda n=done: len(pool.logged("guard.died")) == n + 1, "its death was seen")
     everything = until(lambda: len(running(pool)) == 4 and running(pool), "there is a new guard")
     pool.signal(signal.SIGKILL)
     until(lambda: not [pid for pid in everything if alive(pid)], "nothing is left", limit_s=10.0)

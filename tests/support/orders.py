@@ -15,7 +15,7 @@ from pathlib import Path
 from tests.support import executions
 from tests.support.executions import Execution
 from tests.support.ledger import Books, balance, read_books
-from tests.support.pool import ROOT, RealPool
+from tests.support.pool import ROOT, RealPool, runs
 from wf import subjects
 from wf.blocking import BlockingClient
 from wf.errors import BrokerError
@@ -98,9 +98,13 @@ def now_ms() -> int:
 
 def pick(field: Field, kind: str, chance: random.Random) -> int:
     """The pid of one process of this kind that is ready."""
-    candidates = field.pool.until(lambda: field.pool.processes(kind), f"a {kind} that is ready")
-    victim = chance.choice(sorted(candidates, key=lambda one: one["name"]))
-    return int(victim["pid"])
+
+    def look() -> list[int]:
+        found = sorted(field.pool.processes(kind), key=lambda one: one["name"])
+        # The supervisor may not have noticed yet that the one we killed a moment ago is dead.
+        return [one["pid"] for one in found if runs(one["pid"])]
+
+    return chance.choice(field.pool.until(look, f"a {kind} that is ready"))
 
 
 def kill(field: Field, kind: str, chance: random.Random) -> Hit:

@@ -54,6 +54,14 @@ def lives(process: psutil.Process) -> bool:
         return False
 
 
+def runs(pid: int) -> bool:
+    """The same by pid alone: of a child that its parent has not reaped yet, it is sure."""
+    try:
+        return lives(psutil.Process(pid))
+    except psutil.NoSuchProcess:
+        return False
+
+
 class RealPool:
     """A pool directory and the supervisor that runs over it; may be killed and started again."""
 

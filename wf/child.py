@@ -41,9 +41,15 @@ class Child:
         return self.supervisor_pid != 0 and os.getppid() != self.supervisor_pid
 
     def grace(self) -> float:
-        """Seconds that a drain which begins now may take."""
+        """Seconds that a drain which begins now may take.
+
+        None for an orphan whose broker was the supervisor's as well: that one is gone, nobody would
+        take the results, and what the orphan held is delivered again after the restart.
+        """
         grace = self.settings.supervisor.grace
-        return min(grace, self.orphan_grace) if self.orphaned() else grace
+        if not self.orphaned():
+            return grace
+        return 0.0 if self.settings.nats.embedded else min(grace, self.orphan_grace)
 
     def ready(self) -> None:
         """Connected and able to work. The supervisor counts the child as up from here on."""

@@ -6,6 +6,7 @@ snapshot) becomes a fault of that instance, never a failed group.
 
 from __future__ import annotations
 
+import re
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -34,6 +35,8 @@ JsonObject = dict[str, Any]
 Lookup = Callable[[str, str, str | None], Definition | None]  # namespace, name, version
 
 HISTORY_ENTRIES = 2000
+FEW_ENTRIES = 50  # beside an event that nearly fills its message
+TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z")  # W3C
 RUNTIME = "https://open-workflow-specification.org/spec/1.0.0/errors/runtime"
 CONFIGURATION = "https://open-workflow-specification.org/spec/1.0.0/errors/configuration"
 
@@ -119,14 +122,14 @@ class _Fold:
         if self._snapshot is None and item.event["kind"] != "start":
             self.result.ignored.append((item, "unknown"))
             return
-        event, overlay = self._complete(item.event)
+        event, overlay = self._complete(item.event, len(item.delivery.data))
         reason = self._step(item, event, overlay)
         if reason is None:
             self.result.applied.append(item)
         else:
             self.result.ignored.append((item, reason))
 
-    def _complete(self, event: JsonObject) -> tuple[JsonObject, JsonObject]:
+    def _complete(self, event: JsonObject, size: int) -> tuple[JsonObject, JsonObject]:
         """A start names a version, or says why there is none; the rest is complete as it came."""
         if (
             event["kind"] == "fault"
@@ -135,6 +138,8 @@ class _Fold:
         if "refused" in event:
             self._dead.append(("faulted", event["workflow"], event["evidence"]))
             return event, event
+        if size > self._limits.message:
+            return self._oversize(event, size)
         if event["kind"] != "start" or self._snapshot is not None:
             return event, {}
         namespace, name, version = event["namespace"], event["workflow"], event.get("version")
@@ -155,6 +160,21 @@ class _Fold:
                 },
             }
         return {**event, **overlay}, overlay
+
+    def _oversize(self, event: JsonObject, size: int) -> tuple[JsonObject, JsonObject]:
+        """An event that its history message could not repeat: what it is for fails instead."""
+        detail = (
+            f"the message takes {size} bytes, {self._limits.message} are possible here: pass a "
+            f"reference instead of the data"
+        )
+        if event["kind"] == "start" and self._snapshot is None:
+            refused = fault_event("Input too large", detail)["error"]
+            event = {**event, "input": None, "version": "", "refused": refused}
+        elif event["kind"] == "result":
+            event = fault_event("Result too large", detail, run=event["run"])
+        else:
+            event = {"kind": "oversize"}  # ignored by the machine
+        return event, event
 
     def _definition(self, event: JsonObject) -> Definition | None:
         source = self._snapshot if self._snapshot is not None else event
@@ -179,9 +199,17 @@ class _Fold:
         self._snapshot = transition.snapshot
         self._events.append(event)
         # Encoded once, for the history message and for the outbox in the snapshot.
-        entries = orjson.Fragment(orjson.dumps(trimmed(transition.history)))
+        entries = orjson.dumps(trimmed(transition.history))
+        if len(item.delivery.data) + len(entries) > self._limits.message:
+            entries = orjson.dumps(trimmed(transition.history, FEW_ENTRIES))
         self._history.append(
-            (now_ms, item.delivery.stream, item.delivery.sequence, entries, overlay)
+            (
+                now_ms,
+                item.delivery.stream,
+                item.delivery.sequence,
+                orjson.Fragment(entries),
+                overlay,
+            )
         )
         self._merge(transition.commands)
         return None
@@ -256,7 +284,8 @@ class _Fold:
 
     def _trace(self) -> str | None:
         headers = self.result.applied[0].delivery.headers
-        return headers.get("traceparent") if headers else None
+        trace = headers.get("traceparent") if headers else None
+        return trace if trace is not None and TRACEPARENT.match(trace) else None
 
     def _fault_oversize_tasks(self, limit: int) -> None:
         """A task too large for the wire fails its run; that may dispatch others: look again."""
@@ -302,13 +331,13 @@ def overlaid(event: JsonObject, overlay: JsonObject) -> JsonObject:
     return overlay if "kind" in overlay else {**event, **overlay}
 
 
-def trimmed(entries: list[JsonObject]) -> list[JsonObject]:
-    """At most about HISTORY_ENTRIES of one event: a loop without a wait may make 100,000. What is
-    left out is told by its number; facts stay, for a replay needs them."""
-    spare = len(entries) - HISTORY_ENTRIES
+def trimmed(entries: list[JsonObject], limit: int = HISTORY_ENTRIES) -> list[JsonObject]:
+    """At most about `limit` of one event: a loop without a wait may make 100,000. What is left out
+    is told by its number; facts stay, for a replay needs them."""
+    spare = len(entries) - limit
     if spare <= 0:
         return entries
-    half = HISTORY_ENTRIES // 2
+    half = limit // 2
     middle = entries[half : half + spare]
     facts = [entry for entry in middle if "fact" in entry]
     note: JsonObject = {"type": "entries.omitted", "count": len(middle) - len(facts)}

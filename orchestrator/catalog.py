@@ -13,12 +13,13 @@ from loguru import logger
 
 from orchestrator.record import ABSENT_HEADERS
 from wf import messages, subjects
-from wf.errors import MessageError
+from wf.errors import BrokerRefused, MessageError
 from wf.jetstream import topology
 from wf.jetstream.port import Port, Stored
 
 ALL = "$KV.ACTIVITY_CATALOG.>"
 PREFIX = "$KV.ACTIVITY_CATALOG."
+LONGEST_ACK_WAIT_S = 7 * 86_400.0
 NOTICE_LIMIT_S = 5.0
 
 
@@ -51,14 +52,20 @@ class Catalog:
         if stored.headers and any(key in stored.headers for key in ABSENT_HEADERS):
             self.activities.pop(activity, None)
             return
+        log = logger.bind(subject=stored.subject)
         try:
+            subjects.check_name("activity", activity)
             entry = messages.decode(stored.data, stored.subject)
             consumer = _consumer(entry)
+            await self._port.ensure_task_consumer(activity, **consumer)
         except MessageError as error:
-            logger.bind(subject=stored.subject, error=str(error)).error("catalog.entry.unusable")
+            log.bind(error=str(error)).error("catalog.entry.unusable")
             return
-        subjects.check_name("activity", activity)
-        await self._port.ensure_task_consumer(activity, **consumer)
+        except (
+            BrokerRefused
+        ) as error:  # one that the server does not take must not block the others
+            log.bind(error=str(error)).error("catalog.entry.refused")
+            return
         self.activities[activity] = entry
         logger.bind(activity=activity, **consumer).info("activity.announced")
 
@@ -80,8 +87,12 @@ def _consumer(entry: dict[str, Any]) -> dict[str, Any]:
         raise MessageError(f'"consumer" must be an object, found {orjson.dumps(consumer).decode()}')
     ack_wait_s, max_deliver = consumer.get("ack_wait_s"), consumer.get("max_deliver")
     max_ack_pending = consumer.get("max_ack_pending")
-    if not isinstance(ack_wait_s, int | float) or ack_wait_s <= 0:
-        raise MessageError(f'"consumer.ack_wait_s" must be seconds above 0, found {ack_wait_s!r}')
+    longest_s = LONGEST_ACK_WAIT_S
+    if not isinstance(ack_wait_s, int | float) or not 0 < ack_wait_s <= longest_s:
+        raise MessageError(
+            f'"consumer.ack_wait_s" must be seconds above 0, at most {longest_s:.0f}, '
+            f"found {ack_wait_s!r}"
+        )
     if not isinstance(max_deliver, int) or max_deliver < 2:
         raise MessageError(f'"consumer.max_deliver" must be 2 or more, found {max_deliver!r}')
     if not isinstance(max_ack_pending, int) or max_ack_pending < 1:

@@ -15,7 +15,6 @@ from loguru import logger
 from orchestrator.definition import Definition, parse, version_key
 from orchestrator.inbound import Item
 from orchestrator.record import ABSENT_HEADERS, Record
-from wf.errors import DefinitionError
 from wf.jetstream import topology
 from wf.jetstream.port import Port, Stored
 
@@ -65,14 +64,18 @@ class Definitions:
                     self._known = message.sequence
 
     def _take(self, stored: Stored) -> None:
-        namespace, name, version = stored.subject.removeprefix(PREFIX).split(".", 2)
+        key = stored.subject.removeprefix(PREFIX).split(".", 2)
+        if len(key) != 3:
+            logger.bind(subject=stored.subject).error("definition.key.unusable")
+            return
+        namespace, name, version = key
         versions = self._versions.setdefault((namespace, name), {})
         if stored.headers and any(key in stored.headers for key in ABSENT_HEADERS):
             versions.pop(version, None)
         else:
             try:
                 versions[version] = parse(orjson.loads(stored.data), stored.subject)
-            except (DefinitionError, orjson.JSONDecodeError) as error:
+            except Exception as error:  # noqa: BLE001 — what was put there by hand stops no other
                 log = logger.bind(subject=stored.subject, error=str(error))
                 log.error("definition.unusable")
                 return

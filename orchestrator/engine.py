@@ -28,6 +28,7 @@ from orchestrator.record import Record
 from orchestrator.store import Store, Write, Written
 from orchestrator.unknown import droppable
 from wf import subjects
+from wf.errors import BrokerError
 from wf.jetstream import topology
 from wf.jetstream.port import Port
 
@@ -88,19 +89,28 @@ class Engine:
         while pending:
             if turn:
                 await asyncio.sleep(LOST_BACKOFF_S[min(turn, len(LOST_BACKOFF_S) - 1)])
-            pending = await self._turn(pending)
             turn += 1
+            gone: set[str] = set()
+            try:
+                pending = await self._turn(pending, gone)
+            except BrokerError as error:  # no answer: what is not acked is simply done again
+                logger.bind(error=str(error), instances=len(pending)).warning("group.again")
+                pending = {one: items for one, items in pending.items() if one not in gone}
+                for instance in pending:
+                    self._store.cache.drop(instance)
 
-    async def _turn(self, group: Group) -> Group:
-        """One round; what must go round again is returned."""
+    async def _turn(self, group: Group, gone: set[str]) -> Group:
+        """One round; what must go round again is returned. `gone` gets the instances that are
+        not this group's any more: released, or Parking's to release."""
         group, again = self._split_suspects(group)
         records, told = await asyncio.gather(
             self._store.load(group, _starting(group)), self._told(_starting(group))
         )
         for instance, left in (await self._flush_cold(records)).items():
             items = group[instance] + again.pop(instance, [])
+            gone.add(instance)
             self._parking.hold(instance, records.pop(instance), left, [], items)
-        self._drop_expired(group, records, told)
+        gone |= await self._drop_expired(group, records, told)
         group = {instance: group[instance] for instance in records}
         await self._definitions.prepare(group, records)
         results = self._apply(group, records)
@@ -109,10 +119,11 @@ class Engine:
         for instance in written.lost:
             results.pop(instance)
             self.counts["conflicts"] += 1
-        await self._publish(records, results, written.landed, again)
+        gone |= await self._publish(records, results, written.landed, again)
         _merge(again, await self._settle_ignored(records, results))
         for instance in group:
-            if instance not in again and not self._parking.holds(instance):
+            if instance not in again and instance not in gone:
+                gone.add(instance)
                 self._release(instance, [])
         return again
 
@@ -163,15 +174,30 @@ class Engine:
         found = await self._port.last_many(topology.WORKFLOW_HISTORY, list(names))
         return {names[name] for name in found}
 
-    def _drop_expired(self, group: Group, records: dict[str, Record], told: set[str]) -> None:
-        """A start whose instance has history but no snapshot: it ended and expired."""
-        for instance in told:
-            record = records.get(instance)
-            if record is not None and record.snapshot is None:
-                for item in group[instance]:
-                    self._ignore(item, "expired")
-                records.pop(instance)
-                self._release(instance, [])
+    async def _drop_expired(
+        self, group: Group, records: dict[str, Record], told: set[str]
+    ) -> set[str]:
+        """A start whose instance has history but no snapshot: it ended and expired. Released here.
+
+        The snapshot is read once more, after the history: another process may have made the
+        instance in between, and then its outbox must be seen to.
+        """
+        absent = [
+            instance
+            for instance in told
+            if instance in records and records[instance].snapshot is None
+        ]
+        appeared = [instance for instance in absent if await self._store.exists(instance)]
+        for instance in absent:
+            records.pop(instance)
+            if instance in appeared:
+                self.counts["stale"] += 1
+                self._release(instance, group[instance])
+                continue
+            for item in group[instance]:
+                self._ignore(item, "expired")
+            self._release(instance, [])
+        return set(absent)
 
     # Apply
 
@@ -234,8 +260,9 @@ class Engine:
         results: dict[str, Applied],
         landed: dict[str, int],
         again: Group,
-    ) -> None:
-        """Publish the outboxes of what landed, then ack its events."""
+    ) -> set[str]:
+        """Publish the outboxes of what landed, then ack its events. Returns the held ones."""
+        held: set[str] = set()
         committed = {instance: results[instance] for instance in landed}
         for instance, revision in landed.items():
             result = results[instance]
@@ -253,6 +280,7 @@ class Engine:
                 items = result.applied + [item for item, _ in result.ignored]
                 result.ignored = []
                 later = again.pop(instance, [])
+                held.add(instance)
                 self._parking.hold(instance, record, refused[instance], items, later)
                 continue
             record.flushed = True
@@ -260,6 +288,7 @@ class Engine:
             for item in result.applied:
                 self._ack(item)
             self.counts["applied"] += len(result.applied)
+        return held
 
     def _remember(self, instance: str, record: Record) -> None:
         """Keep what is alive: hardly an event comes for an instance that has ended."""
@@ -301,7 +330,7 @@ class Engine:
                 else:
                     self._ignore(item, reason)
         if unknown:
-            await self._settle_unknown(unknown)
+            _merge(again, await self._settle_unknown(unknown))
         return again
 
     async def _flush_parked(self, item: Item, record: Record) -> None:
@@ -316,14 +345,22 @@ class Engine:
         log.debug("event.ignored")
         self._ack(item)
 
-    async def _settle_unknown(self, items: list[Item]) -> None:
-        """No such instance: its start may still be on its way below this event; else drop it."""
+    async def _settle_unknown(self, items: list[Item]) -> Group:
+        """No such instance: its start may still be on its way below this event; else drop it.
+
+        What has appeared by the time that the floor is known goes round again.
+        """
         floor = await self._port.ack_floor(topology.WORKFLOW_EVENTS, topology.ORCHESTRATOR)
         drop, wait = droppable(items, floor)
+        again: Group = {}
         for item in drop:
-            self._ignore(item, "unknown")
+            if item.instance in again or await self._store.exists(item.instance):
+                again.setdefault(item.instance, []).append(item)
+            else:
+                self._ignore(item, "unknown")
         for item in wait:
             self._nak(item)
+        return again
 
     def _ack(self, item: Item) -> None:
         self._port.ack(item.delivery)
@@ -339,7 +376,11 @@ def _event(item: Item) -> tuple[str, int]:
 
 
 def _starting(group: Group) -> set[str]:
-    return {instance for instance, items in group.items() if items[0].event["kind"] == "start"}
+    return {
+        instance
+        for instance, items in group.items()
+        if any(item.event["kind"] == "start" for item in items)
+    }
 
 
 def _merge(into: Group, more: Group) -> None:

@@ -40,6 +40,8 @@ def read(delivery: Delivery) -> Item | Unreadable:
         )
     except MessageError as error:
         return Unreadable(delivery, str(error))
+    except Exception as error:  # noqa: BLE001 — no message may stop the engine: it is set aside
+        return Unreadable(delivery, f"{type(error).__name__}: {error}")
     return Item(delivery, instance, event)
 
 
@@ -104,7 +106,7 @@ def _start(name: str, body: JsonObject, sequence: int, timestamp_ms: int) -> tup
 
 def _result(activity: str, body: JsonObject) -> JsonObject:
     outcome = body.get("outcome")
-    if outcome not in messages.OUTCOMES:
+    if type(outcome) is not str or outcome not in messages.OUTCOMES:
         raise MessageError(f'"outcome" {outcome!r} is not one of {sorted(messages.OUTCOMES)}')
     for key in ("run", "attempt"):
         if type(body.get(key)) is not int:

@@ -48,10 +48,15 @@ class Lanes:
             count += 1
         return group
 
-    def release(self, instance: str, again: list[Item]) -> None:
+    def waiting(self, instance: str) -> list[Item]:
+        """What waits for a busy instance."""
+        return list(self._waiting.get(instance, ()))
+
+    def release(self, instance: str, again: list[Item]) -> list[Item]:
         """The instance's group is through: `again`, then what waited for it, is ready."""
-        self._ready.extend(again)
-        self._ready.extend(self._waiting.pop(instance))
+        ready = [*again, *self._waiting.pop(instance)]
+        self._ready.extend(ready)
+        return ready
 
     def drain(self) -> list[Item]:
         """Take out everything that is in no group."""

@@ -2,26 +2,67 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
+
 from orchestrator.inbound import Item
 from wf.jetstream.port import Port
 
+Key = tuple[str, int]  # stream, sequence
+
 
 class Leases:
-    """Held deliveries by (stream, sequence), with the time of their last sign of life."""
+    """Held deliveries with the time of their last sign of life.
+
+    Some are set aside: their instance waits for room in a queue. They are kept alive like the
+    others but do not count as work in hand, so that one full queue does not stop everything.
+    """
 
     def __init__(self, port: Port, renew_after_s: float) -> None:
         self._port = port
         self._renew_after_s = renew_after_s
-        self._held: dict[tuple[str, int], tuple[Item, float]] = {}
+        self._held: dict[Key, tuple[Item, float]] = {}
+        self._aside: set[Key] = set()
+        self._active: Counter[str] = Counter()
 
     def __len__(self) -> int:
         return len(self._held)
 
-    def take(self, item: Item, now_s: float) -> None:
-        self._held[item.delivery.stream, item.delivery.sequence] = (item, now_s)
+    def active(self, stream: str) -> int:
+        """How many of a stream are in hand, without those set aside."""
+        return self._active[stream]
+
+    def take(self, item: Item, now_s: float, *, aside: bool = False) -> None:
+        key = _key(item)
+        if key not in self._held:
+            if aside:
+                self._aside.add(key)
+            else:
+                self._active[key[0]] += 1
+        self._held[key] = (item, now_s)
 
     def drop(self, item: Item) -> None:
-        self._held.pop((item.delivery.stream, item.delivery.sequence), None)
+        key = _key(item)
+        if self._held.pop(key, None) is None:
+            return
+        if key in self._aside:
+            self._aside.discard(key)
+        else:
+            self._active[key[0]] -= 1
+
+    def set_aside(self, items: Iterable[Item]) -> None:
+        for item in items:
+            key = _key(item)
+            if key in self._held and key not in self._aside:
+                self._aside.add(key)
+                self._active[key[0]] -= 1
+
+    def bring_back(self, items: Iterable[Item]) -> None:
+        for item in items:
+            key = _key(item)
+            if key in self._aside:
+                self._aside.discard(key)
+                self._active[key[0]] += 1
 
     def renew(self, now_s: float) -> int:
         """Send a sign of life for what was silent for `renew_after_s`; how many."""
@@ -34,3 +75,7 @@ class Leases:
             self._port.in_progress(item.delivery)
             self._held[key] = (item, now_s)
         return len(late)
+
+
+def _key(item: Item) -> Key:
+    return item.delivery.stream, item.delivery.sequence

@@ -131,6 +131,7 @@ class Orchestrator:
             now_ms=now_ms,
             ack=self._ack,
             release=self._service.release,
+            on_hold=self._service.hold,
             on_error=self._service.fail,
         )
         self._engine = Engine(
@@ -237,9 +238,10 @@ class Orchestrator:
 
 def _limits(settings: Settings, port: Port) -> Limits:
     limits = settings.orchestrator.limits
+    message = port.max_payload - MESSAGE_MARGIN_BYTES
     return Limits(
-        snapshot=limits.snapshot,
-        message=port.max_payload - MESSAGE_MARGIN_BYTES,
+        snapshot=min(limits.snapshot, message),
+        message=message,
         machine=MachineLimits(
             max_jumps=limits.jumps,
             max_retry_delay_ms=int(limits.retry_delay * 1000),

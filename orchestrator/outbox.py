@@ -19,6 +19,8 @@ from wf.jetstream.port import Outgoing
 
 JsonObject = dict[str, Any]
 
+LETTER_BYTES = 256 * 1024
+
 
 @dataclass(slots=True)
 class Outbox:
@@ -49,12 +51,27 @@ def build(snapshot: JsonObject, commit: Commit, events: list[JsonObject]) -> Out
             topology.DEAD_LETTERS,
             Outgoing(
                 subjects.dead_letter(kind, name),
-                orjson.dumps({"v": messages.VERSION, "instance": instance, "evidence": evidence}),
+                _letter(instance, evidence),
                 message_id=f"{instance}:{commit.number}:dead:{n}",
             ),
         )
     outbox.purges = [subjects.timer_scheduled(instance, str(timer)) for timer in commit.cancelled]
     return outbox
+
+
+def _letter(instance: str, evidence: JsonObject) -> bytes:
+    """The body of a dead letter; what is too large for one is in the history."""
+    body = {"v": messages.VERSION, "instance": instance, "evidence": evidence}
+    data = orjson.dumps(body)
+    if len(data) <= LETTER_BYTES:
+        return data
+    fitting = {
+        key: value
+        if (size := len(orjson.dumps(value))) <= LETTER_BYTES // 8
+        else f"{size} bytes, left out: see the history of the instance"
+        for key, value in evidence.items()
+    }
+    return orjson.dumps({**body, "evidence": fitting})
 
 
 def task_messages(snapshot: JsonObject, commit: Commit) -> list[Outgoing]:

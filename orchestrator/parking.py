@@ -32,6 +32,7 @@ FIRST_DELAY_S = 0.1
 LONGEST_DELAY_S = 5.0
 PARK_AFTER_S = 60.0
 FLUSH_AFTER_S = 30.0
+CROWD = 500  # with more than this held, none waits for its minute
 
 
 class Parking:
@@ -45,6 +46,7 @@ class Parking:
         now_ms: Callable[[], int],
         ack: Callable[[Item], None],
         release: Callable[[str, list[Item]], None],
+        on_hold: Callable[[str, list[Item]], None],
         on_error: Callable[[BaseException], None],
         park_after_s: float = PARK_AFTER_S,
         flush_after_s: float = FLUSH_AFTER_S,
@@ -56,6 +58,7 @@ class Parking:
         self._now_ms = now_ms
         self._ack = ack
         self._release = release
+        self._on_hold = on_hold
         self._on_error = on_error
         self._park_after_s = park_after_s
         self._flush_after_s = flush_after_s
@@ -71,6 +74,7 @@ class Parking:
         which it implies, release the instance, and offer the items `again` to it."""
         task = asyncio.create_task(self._hold(instance, record, left, acked, again))
         self._held[instance] = task
+        self._on_hold(instance, acked + again)
         task.add_done_callback(self._finished)
 
     def _finished(self, task: asyncio.Task[None]) -> None:
@@ -83,15 +87,25 @@ class Parking:
         loop = asyncio.get_running_loop()
         park_at = loop.time() + self._park_after_s
         delay_s = FIRST_DELAY_S
+        overtaken = False
         while left.streams:
             await asyncio.sleep(delay_s)
             delay_s = min(delay_s * 2, LONGEST_DELAY_S)
             rest = await self._publisher.publish({instance: left}, replay=True)
             left = rest.get(instance, Outbox())
             only_tasks = set(left.streams) == {topology.ACTIVITY_TASKS}
-            if loop.time() >= park_at and only_tasks and await self._park(instance, record, left):
+            crowded = len(self._held) > CROWD
+            if not only_tasks or (loop.time() < park_at and not crowded):
+                continue
+            if await self._park(instance, record, left):
                 break
-        if not left.streams:
+            if await self._store.revision(instance) != record.revision:
+                # Another process has built on it, and flushed it before. Ours come again.
+                acked, again = [], acked + again
+                left = Outbox()
+                self._store.cache.drop(instance)
+                overtaken = True
+        if not left.streams and not overtaken:
             record.flushed = True
             self._store.cache.put(instance, record)
         for item in acked:
@@ -112,7 +126,8 @@ class Parking:
             if messages.task_message_id(instance, run, record.snapshot["runs"][str(run)]["attempt"])
             in refused
         ]
-        await self._rewrite(instance, record, runs)
+        if not await self._rewrite(instance, record, runs):
+            return False
         logger.bind(instance=instance, tasks=len(runs)).warning("instance.parked")
         return True
 
@@ -123,9 +138,8 @@ class Parking:
         (outcome,) = await self._port.publish(topology.WORKFLOW_TIMERS, [message])
         return isinstance(outcome, Accepted)
 
-    async def _rewrite(self, instance: str, record: Record, unpublished: list[int]) -> None:
-        """The same commit with just these tasks to publish. Another process may have been
-        quicker: then it has published them, and what it wrote stands."""
+    async def _rewrite(self, instance: str, record: Record, unpublished: list[int]) -> bool:
+        """The same commit with just these tasks to publish; whether that is stored."""
         assert record.snapshot is not None
         assert record.commit is not None
         commit = replace(
@@ -140,10 +154,12 @@ class Parking:
         )
         value = records.encode(record.snapshot, commit)
         written = await self._store.write([Write(instance, record, value, commit.token)])
-        if instance in written.landed:
-            revision = written.landed[instance]
-            fresh = Record(record.snapshot, commit, revision, flushed=True, size=len(value))
-            self._store.cache.put(instance, fresh)
+        if instance not in written.landed:
+            return False
+        revision = written.landed[instance]
+        fresh = Record(record.snapshot, commit, revision, flushed=True, size=len(value))
+        self._store.cache.put(instance, fresh)
+        return True
 
     async def flush(self, instance: str, record: Record) -> bool:
         """The flush timer fired: try the parked tasks again. False: ask again later."""
@@ -155,7 +171,8 @@ class Parking:
         left = await self._publisher.publish({instance: outbox}, replay=True)
         if instance in left:
             return await self._set_flush_timer(instance)
-        await self._rewrite(instance, record, [])
+        if not await self._rewrite(instance, record, []):
+            return False
         logger.bind(instance=instance).info("instance.unparked")
         return True
 

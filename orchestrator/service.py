@@ -7,6 +7,7 @@ gathered; the size of groups follows the load by itself.
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections import Counter
 
@@ -21,6 +22,7 @@ from wf import messages, subjects
 from wf.jetstream import topology
 from wf.jetstream.port import Accepted, Delivery, Outgoing, Port, Pull
 
+NOT_NAME = re.compile(r"[^A-Za-z0-9_-]")
 GROUPS_AT_ONCE = 4
 HELD_AHEAD = 3  # groups' worth of events that are taken in but not yet acked, at most
 FINISH_S = 3.0  # for the groups under way; orphans are to be gone within ten seconds
@@ -37,6 +39,7 @@ class Service:
         self._room = asyncio.Event()
         self._room.set()
         self._groups: set[asyncio.Task[None]] = set()
+        self._aside: set[str] = set()  # instances that wait for room in a queue
         self._stopping = False
         self._failure: BaseException | None = None
         self.counts: Counter[str] = Counter()
@@ -108,18 +111,18 @@ class Service:
                 if isinstance(item, Unreadable):
                     await self._set_aside(item)
                 else:
-                    self._leases.take(item, now_s)
+                    self._leases.take(item, now_s, aside=item.instance in self._aside)
                     self._lanes.offer(item)
             if deliveries:
                 self._wake.set()
-            while len(self._leases) >= limit and not self._stopping:
+            while self._leases.active(stream) >= limit and not self._stopping:
                 self._room.clear()
                 await self._room.wait()
 
     async def _set_aside(self, unreadable: Unreadable) -> None:
         """Store a message that breaks the protocol as a dead letter, then ack it."""
         delivery = unreadable.delivery
-        name = delivery.subject.replace(".", "_")[:200]
+        name = NOT_NAME.sub("_", delivery.subject)[:200]
         letter = dead_letter(delivery, unreadable.reason)
         message = Outgoing(
             subjects.dead_letter("message", name),
@@ -161,8 +164,17 @@ class Service:
 
     def release(self, instance: str, again: list[Item]) -> None:
         """The instance may be in a group again; `again` goes first."""
-        self._lanes.release(instance, again)
+        ready = self._lanes.release(instance, again)
+        if instance in self._aside:
+            self._aside.discard(instance)
+            self._leases.bring_back(ready)
         self._wake.set()
+
+    def hold(self, instance: str, items: list[Item]) -> None:
+        """The instance waits for room in a queue; its events are not work in hand until then."""
+        self._aside.add(instance)
+        self._leases.set_aside([*items, *self._lanes.waiting(instance)])
+        self._room.set()
 
 
 def dead_letter(delivery: Delivery, reason: str) -> bytes:

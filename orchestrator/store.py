@@ -110,6 +110,13 @@ class Store:
         stored = await self._port.last(topology.WORKFLOW_STATES, subject, leader=True)
         return 0 if stored is None else stored.sequence
 
+    async def exists(self, instance: str) -> bool:
+        """Whether there is a snapshot, as the stream's leader knows."""
+        stored = await self._port.last(
+            topology.WORKFLOW_STATES, subjects.state(instance), leader=True
+        )
+        return records.decode(stored).snapshot is not None
+
     async def write(self, writes: list[Write], *, singly: bool = False) -> Written:
         """Store all; a write whose acknowledgement was lost but whose token is found has landed."""
         written = Written({}, [])

@@ -40,6 +40,10 @@ class BrokerError(WfError):
     """The broker cannot be started, reached or used; says what to do."""
 
 
+class BrokerRefused(BrokerError):
+    """The broker answered no; asking the same again will not help."""
+
+
 class NotFound(WfError):
     """The named instance, definition or activity does not exist."""
 

@@ -127,7 +127,7 @@ def delivery(subject: bytes, reply: bytes, headers: bytes, data: bytes) -> Deliv
     return Delivery(
         tokens[2],
         tokens[3],
-        subject.decode(),
+        subject.decode("utf-8", "backslashreplace"),
         data,
         Headers(headers) if headers else None,
         int(tokens[5]),

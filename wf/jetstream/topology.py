@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from loguru import logger
 
 from wf import subjects
-from wf.errors import BrokerError
+from wf.errors import BrokerError, BrokerRefused
 from wf.jetstream.api import CONSUMER_NOT_FOUND, STREAM_NOT_FOUND, ApiError
 from wf.settings import Settings
 
@@ -335,7 +335,7 @@ async def _apply(js: Api, request: str, body: Config) -> None:
     try:
         await js.api(request, body)
     except ApiError as error:
-        raise BrokerError(
+        raise BrokerRefused(
             f"{error}; the server refuses this shape: compare [nats] replicas with the number of "
             "servers, and the account's JetStream limits with what is stored"
         ) from error

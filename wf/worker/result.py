@@ -14,7 +14,7 @@ from wf.messages import JsonObject
 from wf.signature import InvalidOutput
 from wf.worker.held import Held
 
-HEADROOM = 4096  # bytes of max_payload kept for subject and headers
+HEADROOM = 65536  # bytes of max_payload kept: the history repeats a result with what it led to
 _TEXT_LIMIT = 500  # characters of an error's type and title, which the activity chooses
 
 

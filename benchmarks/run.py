@@ -1,6 +1,6 @@
 """`make bench`: the figures of DESIGN §13 that this version has, as JSON.
 
-    python -m benchmarks.run [--runs 5] [--only throughput,latency,…] [--out FILE]
+    python -m benchmarks [--runs 5] [--only throughput,latency,…] [--out FILE]
 
 Each figure is the median, minimum and maximum of several runs against one pool.
 """

@@ -62,7 +62,7 @@ def js(nats_server: RealServer, runner: asyncio.Runner) -> Iterator[JetStream]:
         await delete_streams(connected)
         settings = nats_server.settings()
         await topology.ensure(connected, settings)
-        # Sequences begin again with the streams: what an earlier test's engine wrote of them is void.
+        # Sequences begin again with the streams: an earlier engine's notes of them are void.
         for leftover in settings.supervisor.state_dir.glob("orchestrator-*"):
             leftover.unlink()
         return connected

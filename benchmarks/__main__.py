@@ -1,0 +1,8 @@
+"""`make bench` and `python -m benchmarks`."""
+
+import sys
+
+from benchmarks.run import main
+
+if __name__ == "__main__":
+    sys.exit(main())

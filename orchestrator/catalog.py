@@ -5,13 +5,12 @@ Workers only write ACTIVITY_CATALOG entries; they never make consumers (DESIGN Â
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import orjson
 from loguru import logger
 
-from orchestrator.record import ABSENT_HEADERS
+from orchestrator.following import Following
 from wf import messages, subjects
 from wf.errors import BrokerRefused, MessageError
 from wf.jetstream import topology
@@ -20,36 +19,17 @@ from wf.jetstream.port import Port, Stored
 ALL = "$KV.ACTIVITY_CATALOG.>"
 PREFIX = "$KV.ACTIVITY_CATALOG."
 LONGEST_ACK_WAIT_S = 7 * 86_400.0
-NOTICE_LIMIT_S = 5.0
 
 
 class Catalog:
     def __init__(self, port: Port) -> None:
         self._port = port
-        self._known = 0
-        self._refreshing = asyncio.Lock()
+        self.entries = Following(port, topology.ACTIVITY_CATALOG, ALL, self._take)
         self.activities: dict[str, dict[str, Any]] = {}
-
-    async def refresh(self) -> None:
-        """Make or update the consumers of what was announced since the last time."""
-        async with self._refreshing:
-            while True:
-                stored = await self._port.scan(
-                    topology.ACTIVITY_CATALOG, ALL, from_sequence=self._known + 1
-                )
-                if not stored:
-                    return
-                for message in stored:
-                    await self._take(message)
-                    self._known = message.sequence
-
-    def forget(self) -> None:
-        """Look at everything again: after a reconnect the broker may be another one."""
-        self._known = 0
 
     async def _take(self, stored: Stored) -> None:
         activity = stored.subject.removeprefix(PREFIX)
-        if stored.headers and any(key in stored.headers for key in ABSENT_HEADERS):
+        if stored.is_marker:
             self.activities.pop(activity, None)
             return
         log = logger.bind(subject=stored.subject)
@@ -58,26 +38,11 @@ class Catalog:
             entry = messages.decode(stored.data, stored.subject)
             consumer = _consumer(entry)
             await self._port.ensure_task_consumer(activity, **consumer)
-        except MessageError as error:
+        except (MessageError, BrokerRefused) as error:  # it must not hide those that come after
             log.bind(error=str(error)).error("catalog.entry.unusable")
-            return
-        except (
-            BrokerRefused
-        ) as error:  # one that the server does not take must not block the others
-            log.bind(error=str(error)).error("catalog.entry.refused")
             return
         self.activities[activity] = entry
         logger.bind(activity=activity, **consumer).info("activity.announced")
-
-    async def noticed(self, _subject: str, _data: bytes) -> None:
-        """An entry is being written: the notice may come before it is stored."""
-        before = self._known
-        loop = asyncio.get_running_loop()
-        give_up = loop.time() + NOTICE_LIMIT_S
-        while self._known == before and loop.time() < give_up:
-            await self.refresh()
-            if self._known == before:
-                await asyncio.sleep(0.02)
 
 
 def _consumer(entry: dict[str, Any]) -> dict[str, Any]:

@@ -21,9 +21,7 @@ from loguru import logger
 from orchestrator.advisories import Advisories
 from orchestrator.apply import Limits
 from orchestrator.cache import Cache
-from orchestrator.catalog import ALL as ALL_ACTIVITIES
 from orchestrator.catalog import Catalog
-from orchestrator.definitions import ALL as ALL_DEFINITIONS
 from orchestrator.definitions import Definitions
 from orchestrator.deploy import deploy_directory
 from orchestrator.engine import Engine, Retention
@@ -153,18 +151,16 @@ class Orchestrator:
         """Take over from a predecessor: deliver again what it held, know what it knew."""
         await self._ensure()
         await self._recovery.reset_consumers()
-        await self._port.subscribe_core(ALL_DEFINITIONS, self._definitions.noticed)
-        await self._port.subscribe_core(ALL_ACTIVITIES, self._catalog.noticed)
         await deploy_directory(self._port, self._settings.workflows_dir)
-        await self._definitions.refresh()
-        await self._catalog.refresh()
+        await self._definitions.entries.start()
+        await self._catalog.entries.start()
         await self._timer_cap.look()
         self._port.on_reconnect(self._recovery.wanted.set)
 
     async def run(self) -> None:
         """Until stopped; then everything that is under way is finished or handed back."""
         self._spawn(self._every(TICK_S, self._tick))
-        self._spawn(self._every(CATALOG_S, self._catalog.refresh))
+        self._spawn(self._every(CATALOG_S, self._catalog.entries.refresh))
         self._spawn(self._every(SWEEP_S, self._sweep))
         self._spawn(self._advisories.run())
         self._spawn(self._recovery.run(self._recover))
@@ -212,9 +208,8 @@ class Orchestrator:
         """After a reconnect: the broker may have forgotten acks, or be another one."""
         await self._ensure()
         await self._recovery.reset_consumers()
-        self._catalog.forget()
-        await self._catalog.refresh()
-        await self._definitions.refresh()
+        await self._catalog.entries.again()
+        await self._definitions.entries.again()
 
     def stop(self) -> None:
         """Drain: `run` returns when the groups under way are through."""
@@ -227,7 +222,7 @@ class Orchestrator:
     async def _deploy(self) -> None:
         try:
             await deploy_directory(self._port, self._settings.workflows_dir)
-            await self._definitions.refresh()
+            await self._definitions.entries.refresh()
         except BrokerError as error:
             logger.bind(error=str(error)).error("redeploy.failed")
 

@@ -66,9 +66,6 @@ class Record:
         return self.commit.number if self.commit else 0
 
 
-ABSENT_HEADERS = ("KV-Operation", "Nats-Marker-Reason")
-
-
 def absent(revision: int = 0) -> Record:
     """No instance under this id; `revision` is that of a delete or expiry marker, if any."""
     return Record(None, None, revision, flushed=True)
@@ -88,7 +85,7 @@ def decode(stored: Stored | None) -> Record:
     """What a KV subject's last message says; a marker of deletion or expiry means absent."""
     if stored is None:
         return absent()
-    if stored.headers and any(name in stored.headers for name in ABSENT_HEADERS):
+    if stored.is_marker:
         return absent(stored.sequence)
     snapshot: JsonObject = orjson.loads(stored.data)
     raw = snapshot.pop("commit")

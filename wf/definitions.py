@@ -16,7 +16,6 @@ from wf.storing import refused, store_one
 
 _PREFIX = "$KV.WORKFLOW_DEFINITIONS."
 _PRETTY = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS
-_MARKERS = ("KV-Operation", "Nats-Marker-Reason")
 
 
 @dataclass(slots=True, frozen=True)
@@ -63,7 +62,7 @@ async def register(port: Port, definition: RegisteredDefinition) -> Literal["cre
         stored = await port.last(topology.WORKFLOW_DEFINITIONS, definition.subject, leader=True)
         if stored is None:
             expected = 0
-        elif _is_marker(stored):
+        elif stored.is_marker:
             expected = stored.sequence
         elif _same(stored.data, definition.body):
             return "unchanged"
@@ -79,14 +78,14 @@ async def find(port: Port, namespace: str, name: str, version: str) -> Registere
     stored = await port.last(
         topology.WORKFLOW_DEFINITIONS, subjects.definition(namespace, name, version)
     )
-    return None if stored is None or _is_marker(stored) else from_stored(stored)
+    return None if stored is None or stored.is_marker else from_stored(stored)
 
 
 async def registered(port: Port) -> list[RegisteredDefinition]:
     """Every version, sorted by namespace, name and version."""
     names = await port.subjects(topology.WORKFLOW_DEFINITIONS, _PREFIX + ">")
     found = await port.last_many(topology.WORKFLOW_DEFINITIONS, sorted(names))
-    definitions = [from_stored(stored) for stored in found.values() if not _is_marker(stored)]
+    definitions = [from_stored(stored) for stored in found.values() if not stored.is_marker]
     return sorted(definitions, key=lambda d: (d.namespace, d.name, version_key(d.version)))
 
 
@@ -128,7 +127,3 @@ def _same(left: bytes, right: bytes) -> bool:
     # An older build may have laid its canonical form out otherwise. Compared as text, because in
     # Python 1 == 1.0 == True.
     return left == right or _pretty(left) == _pretty(right)
-
-
-def _is_marker(stored: Stored) -> bool:
-    return stored.headers is not None and any(name in stored.headers for name in _MARKERS)

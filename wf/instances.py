@@ -20,7 +20,6 @@ TERMINAL = frozenset({"cancelled", "faulted", "completed"})
 
 PAGE = 1000  # messages a read
 WINDOW = 20_000  # history messages that `recent` reads at most
-_MARKERS = ("KV-Operation", "Nats-Marker-Reason")
 
 
 @dataclass(slots=True, frozen=True)
@@ -114,7 +113,7 @@ def describe_error(error: JsonObject) -> str:
 
 def from_stored(stored: Stored | None) -> Instance | None:
     """The instance that a KV message holds; None for none, and for a mark of its expiry."""
-    if stored is None or (stored.headers and any(name in stored.headers for name in _MARKERS)):
+    if stored is None or stored.is_marker:
         return None
     identifier = stored.subject.rpartition(".")[2]
     return Instance(identifier, stored.sequence, orjson.loads(stored.data))

@@ -25,6 +25,16 @@ _STANDARD_LEVELS = (logging.WARNING, logging.ERROR, logging.CRITICAL)
 _FIRST = ("ts", "level", "event", "process", "pid")
 
 
+class _Now:
+    """How this process logs."""
+
+    process = ""
+    sink: tuple[str, str, TextIO] | None = None
+
+
+_now = _Now()
+
+
 def configure(
     *,
     level: str = "INFO",
@@ -39,12 +49,16 @@ def configure(
     """
     line = json_line if format == "json" else text_line
     target = stream if stream is not None else sys.stderr
+    _now.process = process
+    if (level, format, target) == _now.sink:
+        return  # a fork of a process that logs the same way: only its name is new
 
     def write(message: Message) -> None:
         # one write per line, so that processes sharing the descriptor do not cut into each other
-        target.write(line(message.record, process))
+        target.write(line(message.record, _now.process))
         target.flush()
 
+    _now.sink = (level, format, target)
     logger.remove()
     logger.add(write, level=level, format="{message}", backtrace=False, diagnose=False)
     _take_over_standard_logging()

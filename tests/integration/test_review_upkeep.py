@@ -55,7 +55,7 @@ async def test_a_definition_whose_notice_was_missed_is_looked_up_for_its_start(
     def deaf(made: Engine) -> None:
         async def nothing(_subject: str, _data: bytes) -> None: ...
 
-        made.orchestrator._definitions.noticed = nothing  # type: ignore[method-assign]
+        made.orchestrator._definitions.entries._noticed = nothing  # type: ignore[method-assign]
 
     async with engine(nats_server, prepare=deaf):
         await deploy(js, SLEEPER)

@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+MARKERS = ("KV-Operation", "Nats-Marker-Reason")
+
 
 @dataclass(slots=True)
 class Delivery:
@@ -37,6 +39,12 @@ class Stored:
     headers: Mapping[str, str] | None
     sequence: int
     timestamp_ms: int
+
+    @property
+    def is_marker(self) -> bool:
+        """In a KV bucket: the key was deleted, purged, or has expired."""
+        headers = self.headers
+        return headers is not None and any(name in headers for name in MARKERS)
 
 
 @dataclass(slots=True)

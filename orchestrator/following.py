@@ -1,0 +1,61 @@
+"""Follow a KV bucket: read what is new, at once when it is announced.
+
+A put to a bucket is an ordinary publication to its subject, so a core subscription hears of it, as
+a rule before it is stored. The bucket is then read until it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from wf.jetstream.port import Port, Stored
+
+NOTICE_LIMIT_S = 5.0  # how long a notice may come before its message is stored
+NOTICE_PAUSE_S = 0.02
+
+
+class Following:
+    """Gives each message of `stream` under `subject` to `take` once, in stream order.
+
+    `take` must not raise for what an entry holds: one bad entry would hide all that come after it.
+    """
+
+    def __init__(
+        self, port: Port, stream: str, subject: str, take: Callable[[Stored], Awaitable[None]]
+    ) -> None:
+        self._port = port
+        self._stream = stream
+        self._subject = subject
+        self._take = take
+        self._known = 0  # stream sequence up to which all is taken
+        self._refreshing = asyncio.Lock()
+
+    async def start(self) -> None:
+        """Listen from now on, then read what is there."""
+        await self._port.subscribe_core(self._subject, self._noticed)
+        await self.refresh()
+
+    async def refresh(self) -> None:
+        """Take what came since the last time."""
+        async with self._refreshing:
+            while stored := await self._port.scan(
+                self._stream, self._subject, from_sequence=self._known + 1
+            ):
+                for message in stored:
+                    await self._take(message)
+                    self._known = message.sequence
+
+    async def again(self) -> None:
+        """Take everything anew: after a reconnect the broker may be another one."""
+        self._known = 0
+        await self.refresh()
+
+    async def _noticed(self, _subject: str, _data: bytes) -> None:
+        before = self._known
+        loop = asyncio.get_running_loop()
+        give_up = loop.time() + NOTICE_LIMIT_S
+        while self._known == before and loop.time() < give_up:
+            await self.refresh()
+            if self._known == before:
+                await asyncio.sleep(NOTICE_PAUSE_S)

@@ -92,25 +92,26 @@ class Engine:
             turn += 1
             gone: set[str] = set()
             try:
-                pending = await self._turn(pending, gone)
+                pending = await self._turn(pending, gone, fresh=turn == 1)
             except BrokerError as error:  # no answer: what is not acked is simply done again
                 logger.bind(error=str(error), instances=len(pending)).warning("group.again")
                 pending = {one: items for one, items in pending.items() if one not in gone}
                 for instance in pending:
                     self._store.cache.drop(instance)
 
-    async def _turn(self, group: Group, gone: set[str]) -> Group:
+    async def _turn(self, group: Group, gone: set[str], *, fresh: bool) -> Group:
         """One round; what must go round again is returned. `gone` gets the instances that are
-        not this group's any more: released, or Parking's to release."""
+        not this group's any more: released, or Parking's to release. `fresh`: the first round, in
+        which a start may be taken for the first of its instance."""
         group, again = self._split_suspects(group)
-        records, told = await asyncio.gather(
-            self._store.load(group, _starting(group)), self._told(_starting(group))
-        )
+        starting = _starting(group) if fresh else set()
+        told = await self._told(starting)
+        records = await self._store.load(group, starting - told)
         for instance, left in (await self._flush_cold(records)).items():
             items = group[instance] + again.pop(instance, [])
             gone.add(instance)
             self._parking.hold(instance, records.pop(instance), left, [], items)
-        gone |= await self._drop_expired(group, records, told)
+        gone |= await self._drop_expired(group, records, told, again)
         group = {instance: group[instance] for instance in records}
         await self._definitions.prepare(group, records)
         results = self._apply(group, records)
@@ -159,7 +160,7 @@ class Engine:
         return refused
 
     async def _told(self, starting: set[str]) -> set[str]:
-        """Those of the instances to be started that have a history."""
+        """Those of the instances to be started that have a history: they are not new."""
         names = {
             subjects.history(instance): instance
             for instance in starting
@@ -175,9 +176,10 @@ class Engine:
         return {names[name] for name in found}
 
     async def _drop_expired(
-        self, group: Group, records: dict[str, Record], told: set[str]
+        self, group: Group, records: dict[str, Record], told: set[str], again: Group
     ) -> set[str]:
-        """A start whose instance has history but no snapshot: it ended and expired. Released here.
+        """A start whose instance has history but no snapshot: it ended and expired. Released here,
+        with what of it was to wait for the next round.
 
         The snapshot is read once more, after the history: another process may have made the
         instance in between, and then its outbox must be seen to.
@@ -192,11 +194,11 @@ class Engine:
             records.pop(instance)
             if instance in appeared:
                 self.counts["stale"] += 1
-                self._release(instance, group[instance])
+                self._release(instance, group[instance] + again.pop(instance, []))
                 continue
             for item in group[instance]:
                 self._ignore(item, "expired")
-            self._release(instance, [])
+            self._release(instance, again.pop(instance, []))
         return set(absent)
 
     # Apply

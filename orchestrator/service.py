@@ -35,7 +35,8 @@ class Service:
         self._leases = leases
         self._batch = batch
         self._pulls: list[Pull] = []
-        self._wake = asyncio.Event()  # something is ready, or room has been made
+        self._engine: Engine | None = None
+        self._stop = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
         self._groups: set[asyncio.Task[None]] = set()
@@ -52,14 +53,9 @@ class Service:
         ]
         for task in intakes:
             task.add_done_callback(self._ended)
+        self._engine = engine
         try:
-            while not self._stopping:
-                await self._wake.wait()
-                self._wake.clear()
-                while len(self._groups) < GROUPS_AT_ONCE and self._lanes.has_ready:
-                    group = self._lanes.take(self._batch)
-                    if group:
-                        self._begin(engine, group)
+            await self._stop.wait()  # meanwhile intakes and groups call `_dispatch`
             await self._finish()
         finally:
             for task in intakes:
@@ -71,7 +67,7 @@ class Service:
     def stop(self) -> None:
         """Take in nothing more; `run` returns when the groups under way are through."""
         self._stopping = True
-        self._wake.set()
+        self._stop.set()
 
     def fail(self, error: BaseException) -> None:
         """Something broke that must not be survived half: end, and let the successor recover."""
@@ -113,8 +109,7 @@ class Service:
                 else:
                     self._leases.take(item, now_s, aside=item.instance in self._aside)
                     self._lanes.offer(item)
-            if deliveries:
-                self._wake.set()
+            self._dispatch()
             while self._leases.active(stream) >= limit and not self._stopping:
                 self._room.clear()
                 await self._room.wait()
@@ -145,6 +140,16 @@ class Service:
 
     # Groups
 
+    def _dispatch(self) -> None:
+        """Begin groups of what is ready, as many as may be under way at once."""
+        engine = self._engine
+        while engine and len(self._groups) < GROUPS_AT_ONCE and self._lanes.has_ready:
+            if self._stopping:
+                return
+            group = self._lanes.take(self._batch)
+            if group:
+                self._begin(engine, group)
+
     def _begin(self, engine: Engine, group: Group) -> None:
         task = asyncio.create_task(engine.process(group))
         self._groups.add(task)
@@ -153,7 +158,7 @@ class Service:
     def _group_done(self, task: asyncio.Task[None]) -> None:
         self._groups.discard(task)
         self._ended(task)
-        self._wake.set()
+        self._dispatch()
 
     # What the engine tells
 
@@ -168,7 +173,7 @@ class Service:
         if instance in self._aside:
             self._aside.discard(instance)
             self._leases.bring_back(ready)
-        self._wake.set()
+        self._dispatch()
 
     def hold(self, instance: str, items: list[Item]) -> None:
         """The instance waits for room in a queue; its events are not work in hand until then."""

@@ -47,11 +47,11 @@ class Store:
         self._port = port
         self.cache = cache
 
-    async def load(self, instances: Iterable[str], starting: set[str]) -> dict[str, Record]:
+    async def load(self, instances: Iterable[str], new: set[str]) -> dict[str, Record]:
         """The record of each instance, from memory or the KV.
 
-        `starting` names those of which a start is the first event: they are most likely absent, so
-        they are looked up without reading ack floors first.
+        Those in `new` are taken to be absent without a look; where that is wrong, the write that
+        expects no revision loses, and the instance is read in the next round.
         """
         found: dict[str, Record] = {}
         cold: list[str] = []
@@ -59,28 +59,13 @@ class Store:
             record = self.cache.get(instance)
             if record is not None:
                 found[instance] = record
+            elif instance in new:
+                found[instance] = records.absent()
             else:
                 cold.append(instance)
-        if not cold:
-            return found
-        new = [instance for instance in cold if instance in starting]
-        if new:
-            found.update(await self._absent(new))
-        rest = [instance for instance in cold if instance not in found]
-        if rest:
-            found.update(await self.read(rest))
+        if cold:
+            found.update(await self.read(cold))
         return found
-
-    async def _absent(self, instances: list[str]) -> dict[str, Record]:
-        """Those of `instances` that have no snapshot."""
-        stored = await self._last(instances)
-        decoded = {
-            instance: records.decode(stored.get(subjects.state(instance)))
-            for instance in instances
-            if stored.get(subjects.state(instance)) is None
-            or not stored[subjects.state(instance)].data
-        }
-        return {key: record for key, record in decoded.items() if record.snapshot is None}
 
     async def read(self, instances: list[str]) -> dict[str, Record]:
         """Straight from the KV. The floors are read before the snapshots: then, at or below them

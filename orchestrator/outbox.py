@@ -19,7 +19,7 @@ from wf.jetstream.port import Outgoing
 
 JsonObject = dict[str, Any]
 
-LETTER_BYTES = 256 * 1024
+EVIDENCE_BYTES = 256 * 1024
 
 
 @dataclass(slots=True)
@@ -51,7 +51,7 @@ def build(snapshot: JsonObject, commit: Commit, events: list[JsonObject]) -> Out
             topology.DEAD_LETTERS,
             Outgoing(
                 subjects.dead_letter(kind, name),
-                _letter(instance, evidence),
+                orjson.dumps({"v": messages.VERSION, "instance": instance, "evidence": evidence}),
                 message_id=f"{instance}:{commit.number}:dead:{n}",
             ),
         )
@@ -59,19 +59,16 @@ def build(snapshot: JsonObject, commit: Commit, events: list[JsonObject]) -> Out
     return outbox
 
 
-def _letter(instance: str, evidence: JsonObject) -> bytes:
-    """The body of a dead letter; what is too large for one is in the history."""
-    body = {"v": messages.VERSION, "instance": instance, "evidence": evidence}
-    data = orjson.dumps(body)
-    if len(data) <= LETTER_BYTES:
-        return data
-    fitting = {
+def fitting(evidence: JsonObject) -> JsonObject:
+    """What a dead letter, and the snapshot that carries it, can hold of `evidence`."""
+    if len(orjson.dumps(evidence)) <= EVIDENCE_BYTES:
+        return evidence
+    return {
         key: value
-        if (size := len(orjson.dumps(value))) <= LETTER_BYTES // 8
+        if (size := len(orjson.dumps(value))) <= EVIDENCE_BYTES // 8
         else f"{size} bytes, left out: see the history of the instance"
         for key, value in evidence.items()
     }
-    return orjson.dumps({**body, "evidence": fitting})
 
 
 def task_messages(snapshot: JsonObject, commit: Commit) -> list[Outgoing]:

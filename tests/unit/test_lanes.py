@@ -70,3 +70,28 @@ def test_drain_gives_everything_that_is_in_no_group() -> None:
     lanes.offer(item("a", 9))
     assert sorted(sequences(lanes.drain())) == [1, 2, 9]
     assert not lanes.has_ready
+
+
+def test_waiting_tells_what_waits_for_a_busy_instance_and_leaves_it_there() -> None:
+    lanes = Lanes()
+    lanes.offer(item("a", 1))
+    assert lanes.waiting("a") == []
+    lanes.take(10)
+    assert lanes.waiting("a") == []
+    lanes.offer(item("a", 2))
+    lanes.offer(item("b", 3))
+    assert sequences(lanes.waiting("a")) == [2]
+    assert lanes.waiting("b") == []
+    assert sequences(lanes.waiting("a")) == [2]
+
+
+def test_release_tells_what_has_become_ready_in_order() -> None:
+    lanes = Lanes()
+    first = item("a", 1)
+    lanes.offer(first)
+    lanes.take(10)
+    lanes.offer(item("a", 2))
+    assert sequences(lanes.release("a", [first])) == [1, 2]
+    assert lanes.waiting("a") == []
+    assert sequences(lanes.take(10)["a"]) == [1, 2]
+    assert lanes.release("a", []) == []

@@ -1,0 +1,479 @@
+"""What no reader expected: strange messages and entries, large data, late and early events."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from orchestrator import apply as applying
+from orchestrator import main
+from orchestrator.outbox import EVIDENCE_BYTES
+from tests.integration.test_engine import SLEEPER, TWO, acked_up_to, tasks
+from tests.support.engine import (
+    Engine,
+    FakeWorker,
+    deploy,
+    ended,
+    engine,
+    history,
+    in_status,
+    send,
+    settled,
+    snapshot,
+    start,
+    succeed,
+)
+from tests.support.server import RealServer
+from tests.support.waiting import eventually
+from wf import messages, subjects
+from wf.jetstream import topology
+from wf.jetstream.client import JetStream
+from wf.jetstream.encode import publication
+from wf.jetstream.port import Outcome, Outgoing, Stored
+
+JsonObject = dict[str, Any]
+
+SMALL_PAYLOAD = 1024 * 1024
+
+# Whatever `a` gives back is replaced: only its result message is large.
+FORGETFUL = """
+document: {dsl: '1.0.0', namespace: default, name: forgetful, version: '1.0.0'}
+do:
+  - a: {call: a, with: {}, output: {as: "${ 1 }"}}
+"""
+
+
+async def works_on(js: JetStream, only: Engine) -> None:
+    """An instance that is started now comes to its wait; an engine that died says of what."""
+    await deploy(js, SLEEPER)
+    await start(js, "sleeper", "another")
+    assert only.task is not None
+    look = asyncio.create_task(in_status(js, "another", "waiting"))
+    await asyncio.wait([look, only.task], return_when=asyncio.FIRST_COMPLETED)
+    if only.task.done():
+        look.cancel()
+        raise AssertionError(f"the engine died: {only.task.exception()!r}")
+    await look
+
+
+@asynccontextmanager
+async def small_broker(directory: Path) -> AsyncIterator[tuple[RealServer, JetStream]]:
+    """A server with NATS's own default of 1 MiB for one message."""
+    broker = RealServer(directory / "small", config=f"max_payload: {SMALL_PAYLOAD}")
+    broker.start()
+    try:
+        js = await broker.connect()
+        await topology.ensure(js, broker.settings())
+        yield broker, js
+        await js.close()
+    finally:
+        broker.kill9()
+
+
+async def dead_letters(js: JetStream, kind: str) -> list[Stored]:
+    return await js.scan(topology.DEAD_LETTERS, f"dead.{kind}.>")
+
+
+# Strange messages and entries
+
+
+@pytest.mark.parametrize(
+    ("subject", "body", "says"),
+    [
+        (
+            b"workflow.activity.completed.i.a",
+            b'{"v": 1, "run": 1, "attempt": 1, "outcome": []}',
+            "outcome",
+        ),
+        (b"workflow.start.a\x01b", b'{"v": 9}', "version 9"),
+        (b"workflow.start.a\xffb", b'{"v": 9}', "version 9"),
+    ],
+    ids=["an outcome that is a list", "a control character", "no UTF-8"],
+)
+async def test_a_message_that_nobody_expected_is_a_dead_letter_and_the_engine_works_on(
+    js: JetStream, nats_server: RealServer, subject: bytes, body: bytes, says: str
+) -> None:
+    async with engine(nats_server) as only:
+        js._wire.send(b"PUB %b %d\r\n%b\r\n" % (subject, len(body), body))
+        await js.flush()
+        await works_on(js, only)
+        await settled(js)
+        (letter,) = await dead_letters(js, "message")
+        assert says in orjson.loads(letter.data)["evidence"]["reason"]
+
+
+async def test_a_traceparent_that_is_none_is_not_passed_on(
+    js: JetStream, nats_server: RealServer
+) -> None:
+    """A header may hold a bare newline; written into another message it would break that one, and
+    its instance would be refused again and again."""
+    await deploy(js, TWO)
+    body = messages.encode(messages.start_body(instance="i", input={"n": 1}))
+    js._wire.send(publication("workflow.start.two", "", "traceparent: a\nb\r\n", body))
+    await js.flush()
+    async with FakeWorker(js, {"a": succeed(), "b": succeed()}), engine(nats_server) as only:
+        assert (await ended(js, "i"))["status"] == "completed"
+        await works_on(js, only)
+        stored = await js.scan(topology.ACTIVITY_TASKS, subjects.task("a"))
+        assert "traceparent" not in (stored[0].headers or {})
+
+
+@pytest.mark.parametrize(
+    ("activity", "more"),
+    [
+        ("a.b", {}),
+        ("bad", {"ack_wait_s": 1e12}),
+        ("bad", {"max_ack_pending": 2**64 - 1}),
+    ],
+    ids=["a key of two tokens", "an endless ack_wait", "a number that the server cannot read"],
+)
+async def test_a_catalogue_entry_that_cannot_be_used_stops_no_other(
+    js: JetStream,
+    nats_server: RealServer,
+    monkeypatch: pytest.MonkeyPatch,
+    activity: str,
+    more: JsonObject,
+) -> None:
+    """Neither when it is noticed nor when the catalogue is read again, as it is every few
+    seconds."""
+    monkeypatch.setattr(main, "CATALOG_S", 0.05)
+    consumer = {"ack_wait_s": 5, "max_deliver": 5, "max_ack_pending": 5}
+    entries = [
+        (f"$KV.ACTIVITY_CATALOG.{activity}", {**consumer, **more}),
+        ("$KV.ACTIVITY_CATALOG.good", consumer),
+    ]
+    async with engine(nats_server) as only:
+        for subject, one in entries:
+            data = messages.encode({"v": 1, "consumer": one})
+            await js.publish(topology.ACTIVITY_CATALOG, [Outgoing(subject, data)])
+        last = await js.last_sequence(topology.ACTIVITY_CATALOG)
+
+        async def read() -> bool:
+            assert only.task is not None
+            assert not only.task.done(), repr(only.task.exception())
+            return only.orchestrator._catalog.entries._known >= last
+
+        await eventually(read, limit_s=5, what="the whole catalogue")
+        assert list(only.orchestrator._catalog.activities) == ["good"]
+        name = topology.consumer_name("good")
+        await js.api(f"CONSUMER.INFO.{topology.ACTIVITY_TASKS}.{name}")
+        await works_on(js, only)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("foo", b"{}"),
+        ("default.foo.1", b"7"),
+        ("default.foo.1", b'{"document": 7, "do": 8}'),
+        ("default.foo.1", b"{"),
+    ],
+)
+@pytest.mark.parametrize("early", [True, False], ids=["before the engine", "while it runs"])
+async def test_a_definition_that_was_put_there_by_hand_stops_no_other(
+    js: JetStream, nats_server: RealServer, key: str, value: bytes, early: bool
+) -> None:
+    entry = Outgoing(f"$KV.WORKFLOW_DEFINITIONS.{key}", value)
+    if early:
+        await js.publish(topology.WORKFLOW_DEFINITIONS, [entry])
+    async with engine(nats_server) as only:
+        if not early:
+            await js.publish(topology.WORKFLOW_DEFINITIONS, [entry])
+        await works_on(js, only)
+
+
+# Sizes
+
+
+async def test_a_snapshot_limit_above_the_brokers_is_the_brokers(tmp_path: Path) -> None:
+    """The configured limit allows more than one message may hold: the input, twice."""
+    async with small_broker(tmp_path) as (broker, js):
+        assert broker.settings().orchestrator.limits.snapshot > js.max_payload
+        await deploy(js, TWO)
+        async with engine(broker) as only:
+            limits = only.orchestrator._engine._limits
+            assert limits.snapshot == limits.message == SMALL_PAYLOAD - main.MESSAGE_MARGIN_BYTES
+            await start(js, "two", "i", {"n": "x" * 700_000})
+            final = await ended(js, "i", limit_s=5)
+            assert final["error"]["title"] == "State too large"
+            await settled(js)
+
+
+async def test_a_start_that_its_history_could_not_repeat_makes_a_faulted_instance(
+    js: JetStream, nats_server: RealServer
+) -> None:
+    await deploy(js, FORGETFUL)
+    async with engine(nats_server) as only:
+        await start(js, "forgetful", "i", "x" * (js.max_payload - 4096))
+        final = await ended(js, "i", limit_s=5)
+        assert final["status"] == "faulted"
+        assert final["error"]["title"] == "Input too large"
+        assert "reference" in final["error"]["detail"]
+        await settled(js)
+        (message,) = await history(js, "i")
+        assert message["event"]["input"] is None
+        await works_on(js, only)
+
+
+async def test_a_result_that_its_history_could_not_repeat_faults_its_run(
+    js: JetStream, nats_server: RealServer
+) -> None:
+    await deploy(js, FORGETFUL)
+    async with (
+        FakeWorker(js, {"a": succeed("x" * (js.max_payload - 4096))}),
+        engine(nats_server) as only,
+    ):
+        await start(js, "forgetful", "i", {})
+        final = await ended(js, "i", limit_s=5)
+        assert final["status"] == "faulted"
+        assert final["error"]["title"] == "Result too large"
+        await settled(js)
+        told = await history(js, "i")
+        assert [entry["run"] for entry in told[-1]["entries"] if entry["type"] == "run.failed"]
+        await works_on(js, only)
+
+
+async def test_a_large_result_with_many_steps_behind_it_is_published_with_fewer_of_them(
+    js: JetStream, nats_server: RealServer
+) -> None:
+    """Result and entries are both allowed; one history message could not hold the two."""
+    steps = "".join(f"\n  - set_number_{n}: {{set: {{n: {n}}}}}" for n in range(600))
+    await deploy(js, FORGETFUL + steps.removeprefix("\n") + "\n  - b: {call: b, with: {}}\n")
+    room = js.max_payload - main.MESSAGE_MARGIN_BYTES - 1024
+    answers = {"a": succeed("x" * room), "b": succeed()}
+    async with FakeWorker(js, answers), engine(nats_server):
+        await start(js, "forgetful", "i", {})
+        assert (await ended(js, "i", limit_s=5))["status"] == "completed"
+        await settled(js)
+        _, large, _ = await history(js, "i")
+        assert len(large["event"]["output"]) == room
+        (note,) = [entry for entry in large["entries"] if entry["type"] == "entries.omitted"]
+        assert note["count"] > 500
+        assert len(large["entries"]) <= applying.FEW_ENTRIES + 1
+
+
+@pytest.mark.parametrize("size", [EVIDENCE_BYTES, 5 * 1024 * 1024])
+async def test_the_evidence_of_a_large_event_is_cut_and_stored(
+    js: JetStream, nats_server: RealServer, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """Also of one that the snapshot, which carries its outbox, could not hold beside the rest."""
+    await deploy(js, FORGETFUL)
+    advance = applying.advance
+
+    def broken(definition: Any, before: Any, event: JsonObject, *more: Any) -> Any:
+        if event.get("kind") == "result":
+            raise ZeroDivisionError("a bug")
+        return advance(definition, before, event, *more)
+
+    monkeypatch.setattr(applying, "advance", broken)
+    async with FakeWorker(js, {"a": succeed("x" * size)}), engine(nats_server):
+        await start(js, "forgetful", "i", {})
+        assert (await ended(js, "i", limit_s=5))["error"]["title"] == "Engine error"
+        await settled(js)
+        (letter,) = await dead_letters(js, "engine")
+        assert len(letter.data) < EVIDENCE_BYTES
+        evidence = orjson.loads(letter.data)["evidence"]
+        assert "left out" in evidence["event"]
+        assert "a bug" in evidence["traceback"]
+
+
+# Late and early events
+
+
+def leave(made: Engine) -> None:
+    """The engine asks for no more: what is redelivered goes to another."""
+    pull: Any = made.orchestrator._service._pulls[0]
+    pull._pull._refill = pull._pull._renew = lambda: None
+    pull._pull._leave()
+
+
+def slow_states(go: asyncio.Event, stuck_stream: str | None = None) -> Any:
+    """Have an engine store snapshots only after `go`, and never publish to `stuck_stream`."""
+
+    def prepare(made: Engine) -> None:
+        publish = made.js.publish
+
+        async def wait(stream: str, batch: list[Outgoing], **more: Any) -> list[Outcome]:
+            if stream == topology.WORKFLOW_STATES:
+                await go.wait()
+            if stream == stuck_stream:
+                await asyncio.Event().wait()
+            return await publish(stream, batch, **more)
+
+        made.js.publish = wait  # type: ignore[method-assign]
+
+    return prepare
+
+
+async def holds_one(made: Engine) -> None:
+    async def look() -> bool:
+        return len(made.orchestrator._leases) == 1
+
+    await eventually(look, what="the event taken in")
+
+
+async def test_an_event_whose_start_was_acked_while_it_was_looked_up_is_applied(
+    js: JetStream, nats_server: RealServer
+) -> None:
+    """B finds no snapshot; A stores it and acks the start; only then B reads the ack floor."""
+    await deploy(js, SLEEPER)
+    go = asyncio.Event()
+
+    def late_floor(made: Engine) -> None:
+        async def nothing() -> None: ...
+
+        made.orchestrator._recovery.reset_consumers = nothing  # type: ignore[method-assign]
+        made.orchestrator._sweeper.sweep = nothing  # type: ignore[assignment, method-assign]
+        floor = made.js.ack_floor
+        calls = 0
+
+        async def slow(stream: str, consumer: str) -> int:
+            nonlocal calls
+            if (stream, consumer) == (topology.WORKFLOW_EVENTS, topology.ORCHESTRATOR):
+                calls += 1
+                if calls == 2:  # the first is the cold load's
+                    go.set()
+                    await acked_up_to(js, started)
+            return await floor(stream, consumer)
+
+        made.js.ack_floor = slow  # type: ignore[method-assign]
+
+    async with engine(nats_server, prepare=slow_states(go)) as a:
+        started = await start(js, "sleeper", "i")
+        await holds_one(a)
+        leave(a)
+        await a.js.flush()
+        async with engine(nats_server, prepare=late_floor) as b:
+            await send(js, subjects.command("i", "cancel"), messages.command_body())
+            await in_status(js, "i", "cancelled")
+            await settled(js)
+            assert b.orchestrator._engine.counts["ignored.unknown"] == 0
+
+
+async def test_an_event_that_comes_before_its_redelivered_start_in_one_group_is_applied(
+    js: JetStream, nats_server: RealServer
+) -> None:
+    await deploy(js, SLEEPER)
+
+    def inverted(made: Engine) -> None:
+        offer = made.orchestrator._lanes.offer
+        starts: list[Any] = []
+
+        def behind(item: Any) -> None:
+            if item.event["kind"] == "start":
+                starts.append(item)
+                return
+            offer(item)
+            while starts:
+                offer(starts.pop())
+
+        made.orchestrator._lanes.offer = behind  # type: ignore[method-assign]
+
+    async with engine(nats_server, prepare=inverted):
+        await start(js, "sleeper", "i")
+        await send(js, subjects.command("i", "cancel"), messages.command_body())
+        await in_status(js, "i", "cancelled")
+
+
+async def test_with_two_engines_every_command_right_behind_its_start_is_applied(
+    js: JetStream, nats_server: RealServer
+) -> None:
+    await deploy(js, SLEEPER)
+    names = [f"i{n}" for n in range(150)]
+    body = messages.encode(messages.command_body())
+    async with engine(nats_server), engine(nats_server):
+        for name in names:
+            begin = messages.encode(messages.start_body(instance=name, input=1))
+            pair = [
+                Outgoing(subjects.start("default", "sleeper"), begin),
+                Outgoing(subjects.command(name, "cancel"), body),
+            ]
+            await js.publish(topology.WORKFLOW_EVENTS, pair)
+        await settled(js)
+        stored = await js.last_many(topology.WORKFLOW_STATES, [subjects.state(n) for n in names])
+        assert [orjson.loads(one.data)["status"] for one in stored.values()] == ["cancelled"] * 150
+
+
+async def test_a_start_that_another_commits_meanwhile_is_not_taken_for_an_expired_one(
+    js: JetStream, nats_server: RealServer
+) -> None:
+    """B finds no snapshot; A stores it, and its history but not its task, and dies; B finds the
+    history. The start must stay unacked until the task is out."""
+    await deploy(js, TWO)
+    go, looked = asyncio.Event(), asyncio.Event()
+
+    def history_last(made: Engine) -> None:
+        last = made.js.last
+
+        async def in_order(stream: str, subject: str, **more: Any) -> Stored | None:
+            if stream == topology.WORKFLOW_HISTORY:
+                await looked.wait()
+                go.set()
+                await eventually(lambda: history(js, "i"), what="the history")
+            found = await last(stream, subject, **more)
+            looked.set()
+            return found
+
+        made.js.last = in_order  # type: ignore[method-assign]
+
+    async with engine(nats_server, prepare=slow_states(go, topology.ACTIVITY_TASKS)) as a:
+        started = await start(js, "two", "i", {"n": 1})
+        await holds_one(a)
+        leave(a)
+        await a.js.flush()
+        async with engine(nats_server, prepare=history_last) as b:
+            await acked_up_to(js, started)
+            await a.kill()
+            assert b.orchestrator._engine.counts["ignored.expired"] == 0
+            (task,) = await tasks(js, "a")
+            assert task["instance"] == "i"
+
+
+async def ended_and_expired(js: JetStream, only: Engine) -> None:
+    """`i` has run, and its snapshot is gone."""
+    await start(js, "two", "i", {"n": 1})
+    await ended(js, "i")
+    await settled(js)
+    only.orchestrator._store.cache.clear()
+    marker = {"KV-Operation": "PURGE", "Nats-Rollup": "sub"}
+    await js.publish(topology.WORKFLOW_STATES, [Outgoing(subjects.state("i"), b"", headers=marker)])
+
+
+START_AGAIN = Outgoing(
+    subjects.start("default", "two"),
+    messages.encode(messages.start_body(instance="i", input={"n": 1})),
+)
+CANCEL = Outgoing(subjects.command("i", "cancel"), messages.encode(messages.command_body()))
+
+
+async def test_an_expired_instance_is_not_made_again_by_a_start_behind_a_late_event(
+    js: JetStream, nats_server: RealServer
+) -> None:
+    await deploy(js, TWO)
+    async with FakeWorker(js, {"a": succeed(), "b": succeed()}), engine(nats_server) as only:
+        await ended_and_expired(js, only)
+        await js.publish_batch(topology.WORKFLOW_EVENTS, [CANCEL, START_AGAIN])
+        await settled(js)
+        assert await snapshot(js, "i") is None
+
+
+async def test_an_event_behind_a_suspected_start_of_an_expired_instance_is_seen_to(
+    js: JetStream, nats_server: RealServer
+) -> None:
+    """The start goes alone, and is dropped; what came behind it is still this group's."""
+    await deploy(js, TWO)
+    async with FakeWorker(js, {"a": succeed(), "b": succeed()}), engine(nats_server) as only:
+        await ended_and_expired(js, only)
+        first = await js.last_sequence(topology.WORKFLOW_EVENTS) + 1
+        stream = topology.WORKFLOW_EVENTS
+        only.orchestrator._journal.suspects = {(stream, first), (stream, first + 1)}
+        await js.publish_batch(topology.WORKFLOW_EVENTS, [START_AGAIN, CANCEL])
+        await settled(js)
+        assert await snapshot(js, "i") is None
+        await works_on(js, only)

@@ -34,6 +34,11 @@ def test_wrong_input_is_a_usage_error_that_names_the_option(text, expected):
     assert expected in str(caught.value)
 
 
+def test_the_example_in_the_message_is_of_the_option_that_was_wrong():
+    with pytest.raises(UsageError, match="--data '{"):
+        read_json('{"by":', "--data")
+
+
 def test_durations_are_read_as_people_write_them():
     assert read_duration("1m30s", "--timeout") == 90
     assert read_duration("2", "--timeout") == 2

@@ -96,7 +96,26 @@ def test_the_timeline_tells_events_and_what_followed():
     assert "instance.started" in lines[2]
     assert "+250ms" in lines[3]
     assert "result mail completed (run 1, attempt 1)" in lines[3]
-    assert '{"run":1}' in lines[4]
+    assert "run=1" in lines[4]
+
+
+def test_the_timeline_names_the_task_its_activity_and_its_error():
+    error = {"type": "https://example.com/a/long/type", "title": "Declined", "detail": "no money"}
+    entries = [
+        {"type": "run.dispatched", "pointer": "/do/0/pay", "name": "pay", "activity": "charge"},
+        {"type": "task.faulted", "pointer": "/do/0/pay", "name": "pay", "error": error},
+        {"type": "signal.kept", "name": "approved"},
+    ]
+    shown = text_of(render.timeline([entry(1, {"kind": "start", "workflow": "order"}, entries)]))
+    assert "/do/0/pay activity=charge" in shown
+    assert "/do/0/pay error=Declined: no money" in shown
+    assert "name=approved" in shown
+
+
+def test_a_failed_attempt_shows_what_failed_and_not_the_type_of_the_error():
+    error = {"type": "https://example.com/" + "x" * 80, "title": "Declined", "detail": "no\nmoney"}
+    rows = render.activity_results([entry(2, result("charge_card", "failed", error=error))])
+    assert rows[0][-1] == "Declined: no money"
 
 
 def test_an_empty_history_says_so():

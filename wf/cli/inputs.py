@@ -48,7 +48,7 @@ def parse_json(data: bytes, place: str) -> Any:
     except orjson.JSONDecodeError as error:
         raise UsageError(
             f"{place}: not JSON: {error}; write JSON, @file or - "
-            """(in a shell: --input '{"order_id": 4711}')"""
+            f"""(in a shell: {place.split()[0]} '{{"order_id": 4711}}')"""
         ) from error
 
 

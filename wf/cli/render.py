@@ -14,7 +14,7 @@ from rich.text import Text
 
 from wf.definitions import RegisteredDefinition
 from wf.durations import format_duration
-from wf.instances import HistoryEntry, Instance
+from wf.instances import HistoryEntry, Instance, describe_error
 
 JsonObject = dict[str, Any]
 
@@ -50,7 +50,11 @@ def status(name: str) -> Text:
 
 def brief(value: Any, limit: int = 60) -> str:
     """JSON on one line, cut to `limit` characters."""
-    line = orjson.dumps(value).decode()
+    return _cut(orjson.dumps(value).decode(), limit)
+
+
+def _cut(text: str, limit: int) -> str:
+    line = " ".join(text.split())
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
@@ -178,7 +182,10 @@ def activity_results(history: Sequence[HistoryEntry]) -> list[tuple[Any, ...]]:
         if event.get("kind") != "result":
             continue
         outcome = str(event.get("outcome", "–"))
-        result = event.get("output") if outcome == "completed" else event.get("error")
+        error = event.get("error")
+        failed = outcome != "completed" and isinstance(error, dict)
+        # An error's type is long and mostly the same: its title and detail tell more.
+        result = _cut(describe_error(error), 100) if failed else brief(event.get("output"))
         rows.append(
             (
                 event.get("run", "–"),
@@ -186,7 +193,7 @@ def activity_results(history: Sequence[HistoryEntry]) -> list[tuple[Any, ...]]:
                 event.get("attempt", "–"),
                 Text(outcome, style="green" if outcome == "completed" else "red"),
                 moment(entry.now_ms),
-                brief(result),
+                result,
             )
         )
     return rows
@@ -205,9 +212,20 @@ def timeline(history: Sequence[HistoryEntry]) -> RenderableType:
         )
         for record in entry.entries:
             kind = str(record.get("type", "?"))
-            rest = {key: value for key, value in record.items() if key != "type"}
-            rows.append(("", "", f"  {kind}", brief(rest) if rest else ""))
+            rows.append(("", "", f"  {kind}", _details(record)))
     return table(None, ("WHEN", "AFTER", "WHAT", "DETAILS"), rows)
+
+
+def _details(record: JsonObject) -> str:
+    """What an entry says beside its type: the task's place first, then `key=value`."""
+    placed = "pointer" in record
+    words = [str(record["pointer"])] if placed else []
+    for key, value in record.items():
+        if key == "error" and isinstance(value, dict):
+            words.append(f"error={_cut(describe_error(value), 100)}")
+        elif key not in ("type", "pointer") and not (placed and key == "name"):
+            words.append(f"{key}={value if isinstance(value, str) else brief(value)}")
+    return " ".join(words)
 
 
 def _event_text(event: JsonObject) -> str:

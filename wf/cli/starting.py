@@ -40,7 +40,8 @@ def start(target: session.Target, wish: Wish) -> int:
         started = (await client.start_many([request]))[0]
         if not wish.wait:
             return _tell_started(started, wish.json)
-        output.note(f"started {started.id}")
+        repeated = f"{started.id} was started before: nothing is started again, only awaited"
+        output.note(repeated if started.duplicate else f"started {started.id}")
         return _tell_ended(await _wait(client, started.id, timeout_s), wish.json)
 
     return session.run(target, work)

@@ -23,6 +23,7 @@ from orchestrator.publisher import Publisher
 from orchestrator.record import Record
 from orchestrator.store import Store, Write
 from wf import messages
+from wf.errors import BrokerError
 from wf.jetstream import topology
 from wf.jetstream.port import Accepted, Port
 
@@ -97,9 +98,14 @@ class Parking:
             crowded = len(self._held) > CROWD
             if not only_tasks or (loop.time() < park_at and not crowded):
                 continue
-            if await self._park(instance, record, left):
-                break
-            if await self._store.revision(instance) != record.revision:
+            try:
+                if await self._park(instance, record, left):
+                    break
+                current = await self._store.revision(instance) == record.revision
+            except BrokerError as error:  # no answer: what is held is simply tried again
+                logger.bind(instance=instance, error=str(error)).warning("parking.again")
+                continue
+            if not current:
                 # Another process has built on it, and flushed it before. Ours come again.
                 acked, again = [], acked + again
                 left = Outbox()

@@ -76,21 +76,3 @@ def _presumed(
         for activity in wanted
         if activity not in known
     ]
-
-
-def describe(configuration: Configuration) -> list[str]:
-    """What would be started, for people."""
-    settings = configuration.settings
-    lines = [f"{settings.path}: good"]
-    if settings.nats.embedded:
-        lines.append(f"  broker        embedded, port {settings.nats.port or 'any free one'}")
-    else:
-        lines.append(f"  broker        {', '.join(settings.nats.servers)}")
-    lines.append(f"  orchestrator  × {settings.orchestrator.processes}")
-    for pool in configuration.pools:
-        activities = ", ".join(pool.activities)
-        lines.append(f"  worker        {pool.name} × {pool.settings.processes}: {activities}")
-    for path, error in configuration.broken().items():
-        lines.append(f"  broken        {path}: its pool will not run")
-        lines += [f"                {line}" for line in error.rstrip().splitlines()]
-    return lines

@@ -14,7 +14,7 @@ import typer
 from loguru import logger
 
 from supervisor import entrypoints, status
-from supervisor.configuration import Configuration, describe, read
+from supervisor.configuration import Configuration, read
 from supervisor.control import ask
 from supervisor.daemon import Daemon
 from supervisor.guard import Guard
@@ -24,6 +24,7 @@ from supervisor.lock import StateLock
 from supervisor.notify import Notifier
 from supervisor.spawn import become_subreaper, name_process
 from supervisor.tree import Timing
+from supervisor.whereabouts import state_dir_of
 from wf import log
 from wf.child import EXIT_BROKER, EXIT_CONFIG
 from wf.errors import BrokerError, ConfigError
@@ -64,8 +65,7 @@ def run_pool(
     try:
         path, overrides = find_config(config), _overrides(assignments or [])
         if check:
-            typer.echo("\n".join(describe(read(path, overrides))))
-            raise typer.Exit(0)
+            raise typer.Exit(_check(path, overrides))
         raise typer.Exit(run(path, overrides))
     except ConfigError as error:
         _complain(error.problems)
@@ -92,18 +92,22 @@ def status_command(
 ) -> None:
     """Show every process and pool of the running supervisor."""
     try:
-        state_dir = load(find_config(config or context.obj)).supervisor.state_dir
+        state_dir, problems = state_dir_of(find_config(config or context.obj))
     except ConfigError as error:
         _complain(error.problems)
         raise typer.Exit(1) from None
     try:
         answer = ask(state_dir, {"command": "status"})
     except (FileNotFoundError, ConnectionRefusedError):
+        if problems:  # so perhaps it runs elsewhere
+            _complain(problems)
+            raise typer.Exit(1) from None
         _complain([f"no wf-supervisor runs on {state_dir}: start it with `wf-supervisor`"])
         raise typer.Exit(EXIT_NOT_RUNNING) from None
     except OSError as error:
         _complain([f"cannot ask the wf-supervisor of {state_dir}: {error}"])
         raise typer.Exit(EXIT_NOT_RUNNING) from None
+    _complain(problems)  # the pool goes on with the settings that it read before
     if as_json:
         typer.echo(orjson.dumps(answer, option=orjson.OPT_INDENT_2).decode())
     else:
@@ -156,6 +160,15 @@ def _serve(
         return daemon.run()
     finally:
         daemon.close()
+
+
+def _check(path: Path, overrides: Mapping[str, object]) -> int:
+    from supervisor.checking import check  # brings the client along, which a pool has no use for
+
+    lines, problems = check(read(path, overrides))
+    typer.echo("\n".join(lines))
+    _complain(problems)
+    return 1 if problems else 0
 
 
 def _overrides(assignments: list[str]) -> dict[str, object]:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-_DEFINITIONS = ("*.yaml", "*.yml", "*.json")
+DEFINITIONS = ("*.yaml", "*.yml", "*.json")
 Stamp = tuple[int, int, int]  # mtime in ns, size, inode
 Snapshot = dict[str, Stamp]
 
@@ -57,7 +57,7 @@ class Watch:
 
     def _look(self) -> tuple[Snapshot, Snapshot]:
         modules = [self._config, *_glob(self._activities_dir, ["*.py"])]
-        return _stamps(modules), _stamps(_glob(self._workflows_dir, _DEFINITIONS))
+        return _stamps(modules), _stamps(_glob(self._workflows_dir, DEFINITIONS))
 
 
 def changed_paths(old: Snapshot, new: Snapshot) -> list[str]:

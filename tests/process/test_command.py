@@ -67,6 +67,34 @@ def test_check_lists_what_was_found_for_a_table_without_a_module(pool: PoolDirec
     assert str(pool.root / "activities" / "mail.py") in checked.stderr
 
 
+def test_check_fails_for_a_module_that_cannot_be_imported(pool: PoolDirectory) -> None:
+    pool.module("mail")
+    broken = pool.module("pdf", "import nonesuch\n")
+    pool.configure({"mail": 1})
+    checked = command("--config", pool.config, "--check")
+    assert checked.returncode == 1
+    assert "mail × 1" in checked.stdout
+    assert f"{broken}: cannot be imported" in checked.stderr
+    assert "No module named 'nonesuch'" in checked.stderr
+
+
+def test_check_fails_for_a_definition_that_would_be_refused(pool: PoolDirectory) -> None:
+    pool.module("mail")
+    pool.configure({"mail": 1})
+    head = "document: {dsl: 1.0.3, namespace: default, name: good, version: 1.0.0}\n"
+    good = pool.root / "workflows" / "good.yaml"
+    good.write_text(head + "do:\n  - tell: {call: mail}\n")
+    checked = command("--config", pool.config, "--check")
+    assert checked.returncode == 0, checked.stderr
+    assert "workflow      good 1.0.0" in checked.stdout
+    bad = pool.root / "workflows" / "bad.yaml"
+    bad.write_text(head + "do:\n  - tell: {cal: mail}\n")
+    checked = command("--config", pool.config, "--check")
+    assert checked.returncode == 1
+    assert f"{bad}:3:" in checked.stderr
+    assert 'did you mean "call"' in checked.stderr
+
+
 def test_a_bad_configuration_starts_nothing(pool: PoolDirectory) -> None:
     pool.configure({"mail": 1}, extra="colour = 3\n")
     refused = command("--config", pool.config)
@@ -103,6 +131,22 @@ def test_status_shows_processes_pools_and_broken_modules(pool: PoolDirectory) ->
         assert text in shown.stdout
     document = json.loads(command("--config", pool.config, "status", "--json").stdout)
     assert {p["pid"] for p in document["processes"] if p["pool"] == "mail"} == pool.pids("mail")
+
+
+@pytest.mark.parametrize("broken", ["colour = 3\n", "[workers\n"])
+def test_status_tells_of_a_pool_whose_settings_were_broken_later(
+    pool: PoolDirectory, broken: str
+) -> None:
+    pool.module("mail")
+    pool.configure({"mail": 1})
+    pool.start()
+    pool.configure({"mail": 1}, extra=broken)
+    shown = command("status", "--config", pool.config)
+    assert shown.returncode == 0, shown.stderr
+    assert "worker mail #0" in shown.stdout
+    assert str(pool.config) in shown.stderr
+    assert pool.stop() == 0
+    assert command("status", "--config", pool.config).returncode == 1
 
 
 def test_the_control_socket_is_for_its_owner_alone(pool: PoolDirectory) -> None:

@@ -35,7 +35,7 @@ def test_wrong_input_is_a_usage_error_that_names_the_option(text, expected):
 
 
 def test_the_example_in_the_message_is_of_the_option_that_was_wrong():
-    with pytest.raises(UsageError, match="--data '{"):
+    with pytest.raises(UsageError, match=r"--data '\{"):
         read_json('{"by":', "--data")
 
 

@@ -183,9 +183,10 @@ def activity_results(history: Sequence[HistoryEntry]) -> list[tuple[Any, ...]]:
             continue
         outcome = str(event.get("outcome", "–"))
         error = event.get("error")
-        failed = outcome != "completed" and isinstance(error, dict)
-        # An error's type is long and mostly the same: its title and detail tell more.
-        result = _cut(describe_error(error), 100) if failed else brief(event.get("output"))
+        if outcome != "completed" and isinstance(error, dict):
+            result = _cut(describe_error(error), 100)  # title and detail: the type says less
+        else:
+            result = brief(event.get("output"))
         rows.append(
             (
                 event.get("run", "–"),

@@ -1,0 +1,50 @@
+"""What `--check` tells: what would be started, and which modules and definitions are broken.
+
+A running pool leaves those out and goes on; a check of a change has to fail for them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from supervisor.configuration import Configuration
+from supervisor.watch import DEFINITIONS
+from wf.client import parse_definition
+from wf.errors import DefinitionError
+
+
+def check(configuration: Configuration) -> tuple[list[str], list[str]]:
+    """(what would run, what is broken), a line each, for people."""
+    titles, problems = _definitions(configuration.settings.workflows_dir)
+    for path, error in configuration.broken().items():
+        first, *rest = error.rstrip().splitlines()
+        problems += [f"{path}: cannot be imported: its pool would not run: {first}", *rest]
+    verdict = "good" if not problems else "not good"
+    lines = [f"{configuration.settings.path}: {verdict}", *_processes(configuration)]
+    return lines + [f"  workflow      {title}" for title in titles], problems
+
+
+def _definitions(directory: Path) -> tuple[list[str], list[str]]:
+    titles: list[str] = []
+    problems: list[str] = []
+    for path in sorted(path for pattern in DEFINITIONS for path in directory.glob(pattern)):
+        try:
+            titles.append(parse_definition(path).title)
+        except DefinitionError as error:
+            problems += error.problems
+        except OSError as error:
+            problems.append(f"{path}: cannot read it: {error.strerror or error}")
+    return titles, problems
+
+
+def _processes(configuration: Configuration) -> list[str]:
+    settings = configuration.settings
+    if settings.nats.embedded:
+        lines = [f"  broker        embedded, port {settings.nats.port or 'any free one'}"]
+    else:
+        lines = [f"  broker        {', '.join(settings.nats.servers)}"]
+    lines.append(f"  orchestrator  × {settings.orchestrator.processes}")
+    for pool in configuration.pools:
+        activities = ", ".join(pool.activities)
+        lines.append(f"  worker        {pool.name} × {pool.settings.processes}: {activities}")
+    return lines

@@ -52,7 +52,7 @@ CATALOG_S = 5.0
 SWEEP_S = 2.0  # what is acked lives for two periods, and counts against tasks_per_activity
 # Snapshots are trees without cycles, freed by reference counts; walking all that are cached, as the
 # default thresholds do, took a fifth of the engine's time.
-COLLECT_AFTER = (50_000, 20, 100)
+COLLECT_AFTER = (200_000, 50, 1000)
 MESSAGE_MARGIN_BYTES = 65536  # headers and the frame around a task's input
 
 

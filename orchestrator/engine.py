@@ -104,9 +104,9 @@ class Engine:
         not this group's any more: released, or Parking's to release. `fresh`: the first round, in
         which a start may be taken for the first of its instance."""
         group, again = self._split_suspects(group)
-        starting = _starting(group) if fresh else set()
+        starting = _starting(group)
         told = await self._told(starting)
-        records = await self._store.load(group, starting - told)
+        records = await self._store.load(group, starting - told if fresh else set())
         for instance, left in (await self._flush_cold(records)).items():
             items = group[instance] + again.pop(instance, [])
             gone.add(instance)

@@ -29,6 +29,7 @@ from tests.support.engine import (
 from tests.support.server import RealServer
 from tests.support.waiting import eventually
 from wf import messages, subjects
+from wf.errors import BrokerError
 from wf.jetstream import topology
 from wf.jetstream.client import JetStream
 from wf.jetstream.port import Outcome, Outgoing, Unknown
@@ -376,6 +377,32 @@ async def test_an_expired_instance_is_not_made_again(
             assert await snapshot(js, "i") is None
             assert only.orchestrator._engine.counts["ignored.expired"] == 1
         assert len(worker.ran) == 2
+
+
+async def test_an_expired_instance_is_not_made_again_when_the_first_look_fails(
+    js: JetStream, nats_server: RealServer
+) -> None:
+    await deploy(js, SLEEPER)
+    await js.publish(topology.WORKFLOW_HISTORY, [Outgoing(subjects.history("i"), b"{}")])
+    failed: list[str] = []
+
+    def shaky(made: Engine) -> None:
+        last = made.js.last
+
+        async def look(stream: str, subject: str, **more: Any) -> Any:
+            if stream == topology.WORKFLOW_HISTORY and not failed:
+                failed.append(subject)
+                raise BrokerError("no answer")
+            return await last(stream, subject, **more)
+
+        made.js.last = look  # type: ignore[method-assign]
+
+    async with engine(nats_server, prepare=shaky) as only:
+        await start(js, "sleeper", "i")
+        await settled(js)
+        assert only.orchestrator._engine.counts["ignored.expired"] == 1
+    assert failed
+    assert await snapshot(js, "i") is None
 
 
 async def test_an_instance_is_created_over_a_marker(js: JetStream, nats_server: RealServer) -> None:

@@ -51,7 +51,7 @@ def run_pool(
     context: typer.Context,
     config: ConfigOption = None,
     check: Annotated[
-        bool, typer.Option("--check", help="Say what is wrong, or what would be started; then end.")
+        bool, typer.Option("--check", help="Say what would be started and what is wrong; then end.")
     ] = False,
     assignments: Annotated[
         list[str] | None,

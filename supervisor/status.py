@@ -16,7 +16,7 @@ def document(
 ) -> dict[str, Any]:
     """The whole state as plain values; durations in seconds. `facts` are the daemon's own."""
     processes: list[dict[str, Any]] = []
-    for place in tree.places.values():
+    for place in (place for name in tree.pools for place in tree.in_pool(name)):
         processes.append(_process(place, place.process, now))
         if place.successor is not None:
             processes.append(_process(place, place.successor, now))

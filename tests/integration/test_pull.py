@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from loguru import logger
 
 from tests.support.server import RealServer
 from tests.support.waiting import eventually
@@ -124,6 +125,31 @@ async def test_a_pull_may_be_opened_before_its_consumer_exists(broker: RealServe
         await start(js, broker)
         assert (await take(pull, 1))[0].sequence == 1
         await pull.stop()
+
+
+async def test_a_consumer_that_was_never_there_is_no_warning_and_one_that_vanished_is(
+    broker: RealServer,
+) -> None:
+    heard: list[tuple[str, str]] = []
+    sink = logger.add(lambda m: heard.append((m.record["level"].name, m.record["message"])))
+
+    async def told(level: str, event: str) -> bool:
+        return (level, event) in heard
+
+    try:
+        async with connected(broker) as js:
+            await topology.ensure(js, broker.settings())
+            pull = await js.pull(TASKS, CONSUMER, window=5)
+            await eventually(lambda: told("INFO", "pull.waiting"))
+            await start(js, broker)
+            await put(js, range(1))
+            await take(pull, 1)
+            assert not await told("WARNING", "pull.interrupted")
+            await js.api(f"CONSUMER.DELETE.{TASKS}.{CONSUMER}")
+            await eventually(lambda: told("WARNING", "pull.interrupted"))
+            await pull.stop()
+    finally:
+        logger.remove(sink)
 
 
 async def test_a_missing_consumer_is_asked_for_slower_and_slower(broker: RealServer) -> None:

@@ -52,6 +52,7 @@ class JetStreamPull:
         self._waiter: asyncio.Future[None] | None = None
         self._stopped = False
         self._backoff_s = FIRST_BACKOFF_S
+        self._answered = False  # by a consumer that exists
         self._retry: asyncio.TimerHandle | None = None
         self._heard_at = self._loop.time()
         wire.on_lost.append(self._lost)
@@ -160,9 +161,11 @@ class JetStreamPull:
         if self._retry is not None:
             return
         if self._backoff_s == FIRST_BACKOFF_S:
-            logger.bind(stream=self.stream, consumer=self.consumer, reason=reason).warning(
-                "pull.interrupted"
-            )
+            bound = logger.bind(stream=self.stream, consumer=self.consumer, reason=reason)
+            if self._answered:
+                bound.warning("pull.interrupted")
+            else:  # a new activity: its worker is often ready before its consumer is made
+                bound.info("pull.waiting")
         self._leave()
         self._retry = self._loop.call_later(self._backoff_s * random.uniform(0.7, 1.3), self._renew)
         self._backoff_s = min(self._backoff_s * 2, MAX_BACKOFF_S)
@@ -177,6 +180,7 @@ class JetStreamPull:
             if headers and generation == self._generation:
                 self._status(headers)
             return
+        self._answered = True
         self._buffer.append(delivery(subject, reply, headers, data))
         if generation == self._generation:
             self._requested -= 1
@@ -186,6 +190,7 @@ class JetStreamPull:
 
     def _status(self, headers: bytes) -> None:
         status = status_of(headers)
+        self._answered |= status != NO_RESPONDERS
         if status == IDLE_HEARTBEAT:
             self._backoff_s = FIRST_BACKOFF_S
             return
@@ -195,7 +200,8 @@ class JetStreamPull:
             if status != CONFLICT:
                 self._refill()
                 return
-        self._back_off(f"{status} {description_of(headers)}")
+        missing = status == NO_RESPONDERS
+        self._back_off("no such consumer" if missing else f"{status} {description_of(headers)}")
 
     def _wake(self) -> None:
         if self._waiter is not None:

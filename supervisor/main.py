@@ -107,7 +107,8 @@ def status_command(
     except OSError as error:
         _complain([f"cannot ask the wf-supervisor of {state_dir}: {error}"])
         raise typer.Exit(EXIT_NOT_RUNNING) from None
-    _complain(problems)  # the pool goes on with the settings that it read before
+    # The pool goes on with the settings that it read before; it may not have noticed yet.
+    _complain([problem for problem in problems if problem not in answer["reload_error"]])
     if as_json:
         typer.echo(orjson.dumps(answer, option=orjson.OPT_INDENT_2).decode())
     else:

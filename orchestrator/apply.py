@@ -170,11 +170,16 @@ class _Fold:
         if event["kind"] == "start" and self._snapshot is None:
             refused = fault_event("Input too large", detail)["error"]
             event = {**event, "input": None, "version": "", "refused": refused}
-        elif event["kind"] == "result":
+        elif event["kind"] == "result" and self._is_current(event):
             event = fault_event("Result too large", detail, run=event["run"])
         else:
             event = {"kind": "oversize"}  # ignored by the machine
         return event, event
+
+    def _is_current(self, event: JsonObject) -> bool:
+        """The result is of its run's current attempt: an older one is no reason to fail it."""
+        run = (self._snapshot or {"runs": {}})["runs"].get(str(event["run"]))
+        return run is not None and run["attempt"] == event["attempt"]
 
     def _definition(self, event: JsonObject) -> Definition | None:
         source = self._snapshot if self._snapshot is not None else event

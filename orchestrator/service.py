@@ -110,6 +110,9 @@ class Service:
                     self._leases.take(item, now_s, aside=item.instance in self._aside)
                     self._lanes.offer(item)
             self._dispatch()
+            if self._leases.active(stream) >= limit:  # of which some may have moved behind others
+                for instance in self._aside:
+                    self._leases.set_aside(self._lanes.waiting(instance))
             while self._leases.active(stream) >= limit and not self._stopping:
                 self._room.clear()
                 await self._room.wait()

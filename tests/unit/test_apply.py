@@ -1,6 +1,12 @@
 """What one instance's events come to: commit record, KV value, messages."""
 
-from orchestrator.apply import HISTORY_ENTRIES, trimmed
+from orchestrator.apply import HISTORY_ENTRIES, Limits, apply, trimmed
+from orchestrator.definition import Definition
+from orchestrator.inbound import Item
+from orchestrator.machine import advance
+from orchestrator.record import Commit, Record
+from tests.support.machine import define
+from wf.jetstream.port import Delivery
 
 
 def test_a_short_history_is_kept_whole() -> None:
@@ -18,3 +24,30 @@ def test_a_long_history_keeps_its_ends_its_facts_and_the_number_left_out() -> No
     (note,) = [entry for entry in kept if entry["type"] == "entries.omitted"]
     assert note["count"] == 50_000 - HISTORY_ENTRIES - 1
     assert len(kept) == HISTORY_ENTRIES + 2
+
+
+def result(attempt: int, size: int) -> Item:
+    event = {"kind": "result", "activity": "a", "run": 1, "attempt": attempt, "outcome": "failed"}
+    delivery = Delivery("EVENTS", "c", "s", b"x" * size, None, 9, 1, 1_000, 0, "")
+    return Item(delivery, "i", event)
+
+
+def running() -> tuple[Record, Definition]:
+    """An instance whose run 1 is at attempt 2."""
+    definition = define({"a": {"call": "a"}})
+    begun = advance(definition, None, {"kind": "start", "id": "i", "input": None}, 0)
+    failure = {"kind": "result", "activity": "a", "run": 1, "attempt": 1, "outcome": "crashed"}
+    tried = advance(definition, begun.snapshot, failure, 0)
+    return Record(tried.snapshot, Commit(1, "t"), 1, flushed=True), definition
+
+
+def test_an_oversize_result_fails_its_run_only_at_its_current_attempt() -> None:
+    record, definition = running()
+    limits = Limits(snapshot=100_000, message=1_000)
+    old = apply(record, [result(1, 2_000)], lambda *_: definition, limits, "t")
+    assert old.commit is None
+    assert [reason for _, reason in old.ignored] == ["kind"]
+    now = apply(record, [result(2, 2_000)], lambda *_: definition, limits, "t")
+    assert now.snapshot is not None
+    assert now.snapshot["status"] == "faulted"
+    assert "2000 bytes" in now.snapshot["error"]["detail"]

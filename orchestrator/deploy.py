@@ -25,7 +25,7 @@ class Deployment:
 
 
 async def deploy_directory(port: Port, directory: Path) -> Deployment:
-    """Register every definition below `directory`. A bad file harms no other, and nothing that is
+    """Register every definition in `directory`. A bad file harms no other, and nothing that is
     registered already. Raises BrokerError when the broker does not answer."""
     deployment = Deployment()
     for path in _files(directory):
@@ -41,7 +41,7 @@ def _files(directory: Path) -> list[Path]:
     if not directory.is_dir():
         return []
     return sorted(
-        path for path in directory.rglob("*") if path.suffix in SUFFIXES and path.is_file()
+        path for path in directory.iterdir() if path.suffix in SUFFIXES and path.is_file()
     )
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from supervisor.configuration import Configuration
 from supervisor.watch import DEFINITIONS
-from wf.client import parse_definition
 from wf.errors import DefinitionError
+from wf.plugins import resolve
 
 
 def check(configuration: Configuration) -> tuple[list[str], list[str]]:
@@ -29,11 +29,12 @@ def _definitions(directory: Path) -> tuple[list[str], list[str]]:
     problems: list[str] = []
     for path in sorted(path for pattern in DEFINITIONS for path in directory.glob(pattern)):
         try:
-            titles.append(parse_definition(path).title)
+            definition = resolve("definition.parse")(path.read_text(encoding="utf-8"), str(path))
+            titles.append(f"{definition.qualified} {definition.version}")
         except DefinitionError as error:
             problems += error.problems
-        except OSError as error:
-            problems.append(f"{path}: cannot read it: {error.strerror or error}")
+        except (OSError, UnicodeDecodeError) as error:
+            problems.append(f"{path}: cannot read it: {error}")
     return titles, problems
 
 

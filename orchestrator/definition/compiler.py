@@ -93,7 +93,9 @@ class Compiler:
         if type(value) is str:
             if strip_marks(value) is not None:
                 return self.of_expression(pointer, value, known, scope)
-            if "${" in value:
+            if value.lstrip().startswith("${") and "}" not in value:
+                self.problems.add(pointer, "the closing `}` of the expression is missing: add it")
+            elif "${" in value:
                 self.problems.add(
                     pointer,
                     "text around an expression is not evaluated: make the whole string one, "

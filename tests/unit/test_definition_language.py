@@ -129,6 +129,7 @@ def test_top_level_parts_that_do_not_work_yet_are_refused(more, place):
         ({"if": ".x"}, "/do/0/t", "does nothing"),
         ({"set": ".x"}, "/do/0/t/set", "must be an object or an expression"),
         ({"set": {"a": "hi ${ .x }"}}, "/do/0/t/set/a", "text around an expression"),
+        ({"set": {"a": "${ .x "}}, "/do/0/t/set/a", "the closing `}` of the expression"),
         ({"set": {"a": "${ $nope }"}}, "/do/0/t/set/a", "`$nope` is not known here"),
         ({"set": {"a": "${ $secrets.x }"}}, "/do/0/t/set/a", "not supported yet"),
         ({"if": "$input", "set": {}}, "/do/0/t/if", "`$input` is not known here"),

@@ -71,8 +71,11 @@ def _again(step: Step, frame: str, fault: Fault, delay_ms: int) -> None:
 
 
 def _handle(step: Step, frame: str, fault: Fault) -> None:
-    """Run `catch.do`; without one the error is done with, and the input passes on."""
+    """Run `catch.do`. Without one the error is done with, and the input passes on; but where a
+    `retry` was all that the catch had to say, an error that it did not mend goes on."""
     body: Try = step.task(frame).body
+    if body.catch is None and body.retry is not None and body.then is None:
+        raise fault
     state = step.edit(frame)
     data = state.pop("data")
     state.pop("calls", None)

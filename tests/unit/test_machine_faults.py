@@ -180,7 +180,8 @@ def test_jitter_is_within_its_range_and_the_same_each_time():
 
 
 def test_a_duration_limit_ends_the_attempts():
-    driver = started(flow({"retry": {"delay": "PT10S", "limit": {"duration": "PT15S"}}}))
+    policy = {"delay": "PT10S", "limit": {"duration": "PT15S"}}
+    driver = started(flow({"retry": policy, "then": "continue"}))
     driver.failed()
     driver.fire()
     driver.failed()
@@ -188,7 +189,7 @@ def test_a_duration_limit_ends_the_attempts():
 
 
 def test_conditions_of_the_policy_decide_on_retries_not_on_catching():
-    driver = started(flow({"retry": {"when": "$error.status == 1"}}))
+    driver = started(flow({"retry": {"when": "$error.status == 1"}, "then": "continue"}))
     driver.failed()
     assert driver.state["runs"]["2"]["activity"] == "after"
 
@@ -200,11 +201,36 @@ def test_a_policy_may_be_named_and_sees_the_variable_of_the_catch():
     driver.failed()
     assert driver.state["runs"]["1"]["attempt"] == 2
     driver.failed()
-    assert driver.status == "completed"
+    assert driver.status == "faulted"
+
+
+def test_an_error_that_the_retries_did_not_mend_goes_on():
+    driver = started(flow({"retry": {"limit": {"attempt": {"count": 2}}}}))
+    driver.failed()
+    driver.failed()
+    assert driver.status == "faulted"
+    assert driver.state["error"]["title"] == "Down"
+    assert driver.replay() == driver.snapshot
+
+
+def test_what_cannot_be_retried_goes_on_too_when_a_retry_was_all_there_was():
+    driver = started(flow({"retry": {}}))
+    driver.failed(retryable=False)
+    assert driver.status == "faulted"
+
+
+def test_an_outer_try_catches_what_the_inner_one_could_not_mend():
+    inner = {
+        "try": [{"pay": {"call": "charge"}}],
+        "catch": {"retry": {"limit": {"attempt": {"count": 1}}}},
+    }
+    driver = started(flow({"do": [{"h": {"set": {"e": "${ $error.title }"}}}]}, [{"in": inner}]))
+    driver.failed()
+    assert driver.state["runs"]["2"]["input"] == {"e": "Down"}
 
 
 def test_what_another_attempt_cannot_mend_is_not_tried_again_but_handled():
-    driver = started(flow({"retry": {}}))
+    driver = started(flow({"retry": {}, "then": "continue"}))
     driver.failed(retryable=False)
     assert driver.state["runs"]["2"]["activity"] == "after"
 

@@ -103,7 +103,7 @@ def measure_latency(runs: int) -> JsonObject:
 
 
 def measure_restart(runs: int) -> JsonObject:
-    """kill -9 of a worker until its replacement is ready, in ms, as the supervisor saw it."""
+    """kill -9 of a worker; from the fork of its replacement until that is ready, in ms."""
     with running() as tree:
         taken = [_restart_ms(tree) for _ in range(runs)]
         return {"ready_ms": _spread(taken)}

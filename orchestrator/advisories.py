@@ -12,7 +12,7 @@ import orjson
 from loguru import logger
 
 from wf import messages, subjects
-from wf.errors import MessageError
+from wf.errors import BrokerError, MessageError
 from wf.jetstream import topology
 from wf.jetstream.advisories import Advisory, AdvisoryReader
 from wf.jetstream.port import Accepted, Outgoing, Port, Stored
@@ -30,10 +30,17 @@ class Advisories:
         """Until cancelled: advisory → outcome of its run → handled."""
         while True:
             for advisory, delivery in await self._reader.next():
-                while not await self._handle(advisory):
+                while not await self._try(advisory):
                     self._port.in_progress(delivery)
                     await asyncio.sleep(RETRY_S)
                 self._reader.handled(delivery)
+
+    async def _try(self, advisory: Advisory) -> bool:
+        try:
+            return await self._handle(advisory)
+        except BrokerError as error:  # no answer: the advisory stays until there is one
+            logger.bind(error=str(error)).warning("task.undeliverable.again")
+            return False
 
     async def _handle(self, advisory: Advisory) -> bool:
         """True when there is nothing left to do for this advisory."""

@@ -48,7 +48,7 @@ from wf.settings import Settings
 EVENT_ACK_WAIT_S = 30.0  # of the consumers `orchestrator` and `timers`
 RENEW_AFTER_S = EVENT_ACK_WAIT_S / 3
 TICK_S = 2.0
-CATALOG_S = 5.0
+FOLLOW_S = 5.0  # a notice of a new definition or activity may be lost
 SWEEP_S = 2.0  # what is acked lives for two periods, and counts against tasks_per_activity
 # Snapshots are trees without cycles, freed by reference counts; walking all that are cached, as the
 # default thresholds do, took a fifth of the engine's time.
@@ -160,7 +160,8 @@ class Orchestrator:
     async def run(self) -> None:
         """Until stopped; then everything that is under way is finished or handed back."""
         self._spawn(self._every(TICK_S, self._tick))
-        self._spawn(self._every(CATALOG_S, self._catalog.entries.refresh))
+        self._spawn(self._every(FOLLOW_S, self._catalog.entries.refresh))
+        self._spawn(self._every(FOLLOW_S, self._definitions.entries.refresh))
         self._spawn(self._every(SWEEP_S, self._sweep))
         self._spawn(self._advisories.run())
         self._spawn(self._recovery.run(self._recover))

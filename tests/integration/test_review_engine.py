@@ -37,6 +37,7 @@ from tests.support.engine import (
 from tests.support.server import RealServer
 from tests.support.waiting import eventually
 from wf import messages, subjects
+from wf.errors import BrokerError
 from wf.jetstream import topology
 from wf.jetstream.client import JetStream
 from wf.jetstream.port import Outcome, Outgoing, Rejected, Unknown
@@ -243,10 +244,11 @@ async def test_a_rebuilt_history_says_why_a_start_was_refused(
 async def test_a_task_that_no_worker_ever_answered_is_given_up_by_the_advisory(
     js: JetStream, nats_server: RealServer
 ) -> None:
-    """The net below the net, and it holds when its own outcome is not stored at first."""
+    """The net below the net, and it holds when the broker is silent to it at first."""
     await deploy(js, TWO)
     await js.ensure_task_consumer("a", ack_wait_s=0.3, max_deliver=2, max_ack_pending=10)
     lost: list[str] = []
+    unanswered: list[int] = []
 
     def lossy(made: Engine) -> None:
         publish = made.js.publish
@@ -257,7 +259,16 @@ async def test_a_task_that_no_worker_ever_answered_is_given_up_by_the_advisory(
                 return [Unknown("lost") for _ in batch]
             return await publish(stream, batch, **more)
 
+        at = made.js.at
+
+        async def silent(stream: str, sequence: int) -> Any:
+            if stream == topology.ACTIVITY_TASKS and not unanswered:
+                unanswered.append(sequence)
+                raise BrokerError("no answer")
+            return await at(stream, sequence)
+
         made.js.publish = lose  # type: ignore[method-assign]
+        made.js.at = silent  # type: ignore[method-assign]
 
     async with engine(nats_server, prepare=lossy):
         pull = await js.pull(topology.ACTIVITY_TASKS, topology.consumer_name("a"), window=10)
@@ -268,6 +279,7 @@ async def test_a_task_that_no_worker_ever_answered_is_given_up_by_the_advisory(
         final = await ended(js, "i")
         await pull.stop()
         assert lost
+        assert unanswered
         assert final["status"] == "faulted"
         assert final["error"]["title"] == "Undeliverable"
         letters = await js.scan(topology.DEAD_LETTERS, "dead.undeliverable.>")

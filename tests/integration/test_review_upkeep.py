@@ -63,6 +63,27 @@ async def test_a_definition_whose_notice_was_missed_is_looked_up_for_its_start(
         await in_status(js, "i", "waiting")
 
 
+async def test_a_newer_version_whose_notice_was_missed_is_found_before_long(
+    js: JetStream, nats_server: RealServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(main, "FOLLOW_S", 0.05)
+
+    def deaf(made: Engine) -> None:
+        async def nothing(_subject: str, _data: bytes) -> None: ...
+
+        made.orchestrator._definitions.entries._noticed = nothing  # type: ignore[method-assign]
+
+    await deploy(js, SLEEPER)
+    async with engine(nats_server, prepare=deaf) as only:
+        await deploy(js, SLEEPER.replace("version: '1.0.0'", "version: '2.0.0'"))
+
+        async def known() -> bool:
+            newest = only.orchestrator._definitions.get("default", "sleeper", None)
+            return newest is not None and newest.version == "2.0.0"
+
+        await eventually(known, limit_s=5, what="version 2.0.0")
+
+
 async def test_an_event_for_an_unknown_instance_waits_while_a_start_below_is_under_way(
     js: JetStream, nats_server: RealServer
 ) -> None:

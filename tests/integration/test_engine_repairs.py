@@ -140,7 +140,7 @@ async def test_a_catalogue_entry_that_cannot_be_used_stops_no_other(
 ) -> None:
     """Neither when it is noticed nor when the catalogue is read again, as it is every few
     seconds."""
-    monkeypatch.setattr(main, "CATALOG_S", 0.05)
+    monkeypatch.setattr(main, "FOLLOW_S", 0.05)
     consumer = {"ack_wait_s": 5, "max_deliver": 5, "max_ack_pending": 5}
     entries = [
         (f"$KV.ACTIVITY_CATALOG.{activity}", {**consumer, **more}),

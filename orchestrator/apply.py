@@ -24,6 +24,7 @@ from orchestrator.machine import (
     DeadLetter,
     Dispatch,
     Finished,
+    Send,
     SetTimer,
     advance,
 )
@@ -117,6 +118,7 @@ class _Fold:
         self._tasks: dict[int, None] = {}
         self._timers: dict[int, None] = {}
         self._cancelled: dict[int, None] = {}
+        self._sends: list[tuple[str, JsonObject]] = []
 
     def add(self, item: Item) -> None:
         if self._snapshot is None and item.event["kind"] != "start":
@@ -244,6 +246,8 @@ class _Fold:
                     del self._timers[command.timer]
                 else:
                     self._cancelled[command.timer] = None
+            elif isinstance(command, Send):
+                self._sends.append((command.kind, command.body))
             elif isinstance(command, DeadLetter):
                 self._dead.append((command.kind, command.name, command.evidence))
             elif isinstance(command, Finished):
@@ -278,6 +282,7 @@ class _Fold:
             tasks=[run for run in dict.fromkeys([*carried, *self._tasks]) if str(run) in runs],
             timers=[timer for timer in self._timers if str(timer) in timers],
             cancelled=list(self._cancelled),
+            sends=self._sends,
             dead=[(kind, name, outbox_builder.fitting(one)) for kind, name, one in self._dead],
             trace=last.trace if last is not None else self._trace(),
         )

@@ -10,6 +10,7 @@ The value is the snapshot with one more key, `commit`:
     tasks     runs to dispatch; their bodies are rebuilt from the snapshot
     timers    timers to schedule; likewise
     cancelled timers to unschedule
+    sends     [[kind, body], …] messages made from their body alone (orchestrator/sends.py)
     dead      [[kind, name, evidence], …] dead letters
     parked    true: all but `tasks` is published, and a flush timer is set for those
     trace     the traceparent of the start, passed on to tasks
@@ -45,6 +46,7 @@ class Commit:
     tasks: list[int] = field(default_factory=list)
     timers: list[int] = field(default_factory=list)
     cancelled: list[int] = field(default_factory=list)
+    sends: list[tuple[str, JsonObject]] = field(default_factory=list)
     dead: list[tuple[str, str, JsonObject]] = field(default_factory=list)
     parked: bool = False
     trace: str | None = None
@@ -74,7 +76,7 @@ def absent(revision: int = 0) -> Record:
 def encode(snapshot: JsonObject, commit: Commit) -> bytes:
     """The KV value."""
     outbox: JsonObject = {"number": commit.number, "token": commit.token, "events": commit.events}
-    for key in ("history", "tasks", "timers", "cancelled", "dead", "parked", "trace"):
+    for key in ("history", "tasks", "timers", "cancelled", "sends", "dead", "parked", "trace"):
         value = getattr(commit, key)
         if value:
             outbox[key] = value
@@ -97,6 +99,7 @@ def decode(stored: Stored | None) -> Record:
         tasks=raw.get("tasks", []),
         timers=raw.get("timers", []),
         cancelled=raw.get("cancelled", []),
+        sends=[tuple(entry) for entry in raw.get("sends", ())],
         dead=[tuple(entry) for entry in raw.get("dead", ())],
         parked=raw.get("parked", False),
         trace=raw.get("trace"),

@@ -23,6 +23,7 @@ from orchestrator.machine.commands import (
     DeadLetter,
     Dispatch,
     Finished,
+    Send,
     SetTimer,
     Transition,
 )
@@ -38,6 +39,7 @@ __all__ = [
     "Dispatch",
     "Finished",
     "Limits",
+    "Send",
     "SetTimer",
     "Transition",
     "advance",

@@ -6,7 +6,7 @@ from typing import Any
 
 from orchestrator.definition import Definition
 from orchestrator.expressions import ExpressionError, check_depth
-from orchestrator.machine import control, results
+from orchestrator.machine import control, inputs
 from orchestrator.machine.commands import DeadLetter, Transition
 from orchestrator.machine.errors import CONFIGURATION, VALIDATION, Fault, error_object, mended
 from orchestrator.machine.handlers import HANDLERS
@@ -54,7 +54,7 @@ def advance(
     elif definition is None:
         step.fault(_no_definition(snapshot))
     else:
-        results.apply(step, event)
+        inputs.apply(step, event)
     step.run()
     return step.transition()
 
@@ -79,7 +79,7 @@ def _reason_to_ignore(snapshot: JsonObject, event: JsonObject) -> str | None:
     kind = event.get("kind")
     if kind == "start":
         return "exists"
-    if type(kind) is not str or kind not in ("result", "timer", "command", "fault"):
+    if type(kind) is not str or (kind != "command" and kind not in inputs.INPUTS):
         return "kind"
     if snapshot["status"] in TERMINAL:
         return "terminal"
@@ -87,7 +87,7 @@ def _reason_to_ignore(snapshot: JsonObject, event: JsonObject) -> str | None:
         return control.reason_to_ignore(snapshot, event)
     if kind == "fault" and event.get("run") is None:
         return None
-    return results.reason_to_ignore(snapshot, event)
+    return inputs.reason_to_ignore(snapshot, event)
 
 
 def _start(

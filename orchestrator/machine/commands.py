@@ -26,6 +26,13 @@ class CancelTimer(NamedTuple):
     timer: int
 
 
+class Send(NamedTuple):
+    """Publish a message of this kind (orchestrator/sends.py says which), made from `body` alone."""
+
+    kind: str
+    body: JsonObject
+
+
 class DeadLetter(NamedTuple):
     """Set something aside that was given up, with the evidence."""
 
@@ -38,7 +45,7 @@ class Finished(NamedTuple):
     """The instance has reached a terminal status."""
 
 
-Command = Dispatch | SetTimer | CancelTimer | DeadLetter | Finished
+Command = Dispatch | SetTimer | CancelTimer | Send | DeadLetter | Finished
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from orchestrator.machine import results
+from orchestrator.machine import inputs
 from orchestrator.machine.step import TERMINAL, Step
 
 JsonObject = dict[str, Any]
@@ -71,8 +71,8 @@ def _resume(step: Step, reason: JsonObject) -> None:
         if step.snapshot["status"] in TERMINAL:
             return
         # An earlier one of them may have closed what this one was for.
-        if results.reason_to_ignore(step.snapshot, event) is None:
-            results.apply(step, event)
+        if inputs.reason_to_ignore(step.snapshot, event) is None:
+            inputs.apply(step, event)
             step.run()
 
 
@@ -81,7 +81,7 @@ def hold(step: Step, event: JsonObject) -> str | None:
 
     A success takes the place of a failure of the same run: it would have won at any time.
     """
-    key = "timer" if event["kind"] == "timer" else "run"
+    key = inputs.INPUTS[event["kind"]].held_under
     held: list[JsonObject] = step.snapshot["held"]
     for index, other in enumerate(held):
         if key in other and other[key] == event[key]:

@@ -2,8 +2,9 @@
 
 A handler has no state of its own; what it must remember is in its frame, under its own keys.
 Keys that every handler may use, because closing a frame releases what they name: `run`, `timer`,
-`child`, `children`. `context` makes the frame the owner of the context for all that is inside,
-`variables` defines variables there.
+`child`, `children`, and `release` (a list of [kind, body] to be sent then: what must be undone
+outside when the frame ends, however it does). `context` makes the frame the owner of the context
+for all that is inside, `variables` defines variables there.
 """
 
 from __future__ import annotations

@@ -14,21 +14,32 @@ JsonObject = dict[str, Any]
 _MAX_NUMBER = 2**63
 
 
-def reason_to_ignore(snapshot: JsonObject, event: JsonObject) -> str | None:
-    """Why a result, timer or fault of a run has no effect; None when it has."""
-    kind = event["kind"]
-    if kind == "timer":
-        number = event.get("timer")
-        if not _is_number(number):
-            return "malformed"
-        return None if str(number) in snapshot["timers"] else "late"
-    number = event.get("run")
+def result_to_ignore(snapshot: JsonObject, event: JsonObject) -> str | None:
+    """Why a result has no effect; None when it has."""
+    run, reason = _open_run(snapshot, event)
+    return reason if run is None else _result(snapshot, run, event)
+
+
+def fault_to_ignore(snapshot: JsonObject, event: JsonObject) -> str | None:
+    """The same for a fault of one run."""
+    return _open_run(snapshot, event)[1]
+
+
+def timer_to_ignore(snapshot: JsonObject, event: JsonObject) -> str | None:
+    """The same for a timer that fired."""
+    number = event.get("timer")
     if not _is_number(number):
         return "malformed"
+    return None if str(number) in snapshot["timers"] else "late"
+
+
+def _open_run(snapshot: JsonObject, event: JsonObject) -> tuple[JsonObject | None, str | None]:
+    """The run that the event is about, or why there is none."""
+    number = event.get("run")
+    if not _is_number(number):
+        return None, "malformed"
     run = snapshot["runs"].get(str(number))
-    if run is None:
-        return "late"
-    return None if kind == "fault" else _result(snapshot, run, event)
+    return run, "late" if run is None else None
 
 
 def _is_number(value: Any) -> bool:
@@ -47,20 +58,17 @@ def _result(snapshot: JsonObject, run: JsonObject, event: JsonObject) -> str | N
     return "late" if attempt != run["attempt"] or put_off else None
 
 
-def apply(step: Step, event: JsonObject) -> None:
-    """Apply an event that is not to be ignored."""
-    kind = event["kind"]
-    if kind == "timer":
-        _fire(step, event["timer"])
-    elif kind == "fault":
-        _fault(step, str(event["run"]), event)
-    elif event["outcome"] == COMPLETED:
+def apply_result(step: Step, event: JsonObject) -> None:
+    """Apply a result that is not to be ignored."""
+    if event["outcome"] == COMPLETED:
         calling.succeed(step, str(event["run"]), event["attempt"], event.get("output"))
     else:
         calling.fail(step, str(event["run"]), event)
 
 
-def _fire(step: Step, number: int) -> None:
+def apply_timer(step: Step, event: JsonObject) -> None:
+    """A timer that is pending has fired."""
+    number: int = event["timer"]
     frame: str = step.timers.pop(str(number))["frame"]
     step.edit(frame).pop("timer", None)
     place = step.frames[frame]["node"]
@@ -68,8 +76,9 @@ def _fire(step: Step, number: int) -> None:
     step.later(frame, step.handler(step.node(frame)).timer_fired)
 
 
-def _fault(step: Step, run: str, event: JsonObject) -> None:
+def apply_fault(step: Step, event: JsonObject) -> None:
     """The shell could not do what the run needs; another attempt would fail the same way."""
+    run = str(event["run"])
     state = step.runs[run]
     error = mended(event.get("error"), state["pointer"])
     step.history.append(

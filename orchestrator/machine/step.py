@@ -18,6 +18,7 @@ from orchestrator.machine.commands import (
     Command,
     Dispatch,
     Finished,
+    Send,
     SetTimer,
     Transition,
 )
@@ -167,12 +168,19 @@ class Step:
                 continue
             if "run" in state:
                 self.runs.pop(str(state["run"]), None)
+            if "release" in state:
+                self._release(state)
             if "timer" in state:
                 self.cancel_timer(state["timer"])
             if "child" in state:
                 pending.append(state["child"])
             pending.extend(state.get("children", ()))
         return closed
+
+    def _release(self, state: JsonObject) -> None:
+        """Send what the frame wants to be sent when it ends, however it does."""
+        for kind, body in state["release"]:
+            self.send(kind, body)
 
     def failed(self, frame: str, fault: Fault) -> None:
         """A frame fails: it is closed, and what contains it decides."""
@@ -277,6 +285,10 @@ class Step:
             }
         )
 
+    def send(self, kind: str, body: JsonObject) -> None:
+        """Have a message published that is made from `body` alone (orchestrator/sends.py)."""
+        self.commands.append(Send(kind, body))
+
     def set_timer(self, frame: str, delay_ms: int) -> None:
         """A timer that comes back to this frame; a frame has one at most."""
         place = self.frames[frame]["node"]
@@ -307,6 +319,9 @@ class Step:
         self._work.clear()
         for number in list(self.timers):
             self.cancel_timer(int(number))
+        for state in self.frames.values():
+            if "release" in state:
+                self._release(state)
         for table in (self.frames, self.runs, self.timers):
             table.clear()
         self.snapshot.pop("held", None)

@@ -1,0 +1,38 @@
+"""Which module takes which kind of event of an instance that exists (start and command apart).
+
+Each says why an event has no effect, and applies one that has. `held_under` is what an event that
+comes while the instance is suspended is kept by: one only for each such name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from orchestrator.machine import results
+from orchestrator.machine.step import Step
+
+JsonObject = dict[str, Any]
+
+
+class Input(NamedTuple):
+    reason_to_ignore: Callable[[JsonObject, JsonObject], str | None]  # snapshot, event
+    apply: Callable[[Step, JsonObject], None]
+    held_under: str  # the event's key that tells it from others of its kind
+
+
+INPUTS: Mapping[str, Input] = {
+    "result": Input(results.result_to_ignore, results.apply_result, "run"),
+    "fault": Input(results.fault_to_ignore, results.apply_fault, "run"),
+    "timer": Input(results.timer_to_ignore, results.apply_timer, "timer"),
+}
+
+
+def reason_to_ignore(snapshot: JsonObject, event: JsonObject) -> str | None:
+    """Why an event of these kinds has no effect on a living instance; None when it has."""
+    return INPUTS[event["kind"]].reason_to_ignore(snapshot, event)
+
+
+def apply(step: Step, event: JsonObject) -> None:
+    """Apply an event that is not to be ignored."""
+    INPUTS[event["kind"]].apply(step, event)

@@ -6,58 +6,21 @@ import asyncio
 
 import pytest
 
+from tests.support.port_cases import (
+    BODY,
+    EVENTS,
+    STATES,
+    TASKS,
+    eventually_floor,
+    put_tasks,
+    signal,
+    state,
+    take,
+    task_consumer,
+)
 from tests.support.waiting import eventually
 from wf.jetstream import topology
-from wf.jetstream.port import (
-    WRONG_LAST_SEQUENCE,
-    Accepted,
-    Delivery,
-    Outgoing,
-    Port,
-    Pull,
-    Rejected,
-)
-
-EVENTS = topology.WORKFLOW_EVENTS
-STATES = topology.WORKFLOW_STATES
-TASKS = topology.ACTIVITY_TASKS
-BODY = b'{"v":1}'
-
-
-@pytest.fixture(params=["real"])
-def port(request: pytest.FixtureRequest) -> Port:
-    """Connected, all assets made and empty; no consumer of an activity yet."""
-    return request.getfixturevalue({"real": "js"}[request.param])
-
-
-def state(key: str, *, expected: int | None = None, message_id: str | None = None) -> Outgoing:
-    return Outgoing(f"$KV.WORKFLOW_STATES.{key}", BODY, message_id, expected)
-
-
-def signal(instance: str, name: str = "s", message_id: str | None = None) -> Outgoing:
-    return Outgoing(f"workflow.signal.received.{instance}.{name}", BODY, message_id)
-
-
-async def task_consumer(port: Port, activity: str = "work", **changes: float) -> None:
-    settings = {"ack_wait_s": 30.0, "max_deliver": 5, "max_ack_pending": 100, **changes}
-    await port.ensure_task_consumer(activity, **settings)
-
-
-async def put_tasks(port: Port, count: int, activity: str = "work") -> None:
-    outcomes = await port.publish(
-        TASKS, [Outgoing(f"activity.tasks.{activity}", b"%d" % n) for n in range(count)]
-    )
-    assert all(isinstance(outcome, Accepted) for outcome in outcomes)
-
-
-async def take(pull: Pull, count: int) -> list[Delivery]:
-    """Exactly `count` deliveries, within a limit."""
-    taken: list[Delivery] = []
-    async with asyncio.timeout(10):
-        while len(taken) < count:
-            taken += await pull.next(count - len(taken))
-    return taken
-
+from wf.jetstream.port import WRONG_LAST_SEQUENCE, Accepted, Delivery, Outgoing, Port, Rejected
 
 # Publishing.
 
@@ -341,13 +304,6 @@ async def test_the_floor_is_below_the_first_unacknowledged_message(port: Port) -
     port.ack(second)
     await eventually_floor(port, name, 3)
     await pull.stop()
-
-
-async def eventually_floor(port: Port, consumer: str, floor: int, stream: str = TASKS) -> None:
-    async def reached() -> bool:
-        return await port.ack_floor(stream, consumer) == floor
-
-    await eventually(reached, what=f"ack floor {floor} of {consumer}")
 
 
 async def test_the_floor_of_a_consumer_that_is_not_there_is_zero(port: Port) -> None:

@@ -44,6 +44,7 @@ from wf.jetstream.connection import from_settings
 from wf.jetstream.port import Port
 from wf.jetstream.sweeper import Sweeper
 from wf.settings import Settings
+from wf.slots import Phase, open_writer
 
 EVENT_ACK_WAIT_S = 30.0  # of the consumers `orchestrator` and `timers`
 RENEW_AFTER_S = EVENT_ACK_WAIT_S / 3
@@ -146,6 +147,7 @@ class Orchestrator:
             release=self._service.release,
         )
         self._background: list[asyncio.Task[None]] = []
+        self._slot = open_writer(child.slot_fd, 0, child.generation, time.monotonic())
 
     async def start(self) -> None:
         """Take over from a predecessor: deliver again what it held, know what it knew."""
@@ -159,6 +161,7 @@ class Orchestrator:
 
     async def run(self) -> None:
         """Until stopped; then everything that is under way is finished or handed back."""
+        self._slot.enter(Phase.RUNNING)
         self._spawn(self._every(TICK_S, self._tick))
         self._spawn(self._every(FOLLOW_S, self._catalog.entries.refresh))
         self._spawn(self._every(FOLLOW_S, self._definitions.entries.refresh))
@@ -168,6 +171,7 @@ class Orchestrator:
         try:
             await self._service.run(self._engine)
         finally:
+            self._slot.enter(Phase.LEAVING)
             for task in self._background:
                 task.cancel()
             await asyncio.gather(*self._background, return_exceptions=True)
@@ -195,6 +199,7 @@ class Orchestrator:
             await asyncio.sleep(period_s)
 
     async def _tick(self) -> None:
+        self._slot.tick(time.monotonic())
         self._leases.renew(time.monotonic())
         self._child.progress(self._engine.counts["applied"])
         if self._child.orphaned():

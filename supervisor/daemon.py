@@ -23,6 +23,7 @@ from supervisor.spawn import Spawned
 from supervisor.spec import ORCHESTRATOR, WORKER
 from supervisor.stop import Stopping, sweep_leftovers
 from supervisor.tree import Fatal, Timing, Tree
+from supervisor.vigil import Vigil
 from supervisor.watch import Watch
 from wf.child import EXIT_BROKER
 from wf.errors import BrokerError
@@ -63,6 +64,7 @@ class Daemon:
         self._guard = guard
         self.tree = Tree(launcher.launch, self._protect, self.loop, timing, grace_s, random.random)
         self.tree.helpers[self._guard.pid] = self._guard_died
+        self._vigil = Vigil(self.tree)
         commands = {"status": lambda request: self.status()}
         self._control = ControlServer(self.settings.supervisor.state_dir, self.loop, commands)
         self._watch = self._new_watch()
@@ -108,6 +110,7 @@ class Daemon:
         self.tree.reap(now)
         for number in self._signals.take():
             self._handle(number, now)
+        self._vigil.look(now)
         self.tree.tick(now)
         self._ask_broker(now)
         if self.tree.fatal and self._stopping is None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 
 from supervisor.broker import EmbeddedBroker
+from supervisor.dumps import take_dumps
 from supervisor.entrypoints import EntryPoint
 from supervisor.spawn import Spawned, name_process, spawn, spawn_program
 from supervisor.spec import BROKER, WORKER, ChildSpec
-from wf import log
+from wf import log, slots
 from wf.child import Child
 from wf.settings import Settings
 
@@ -36,11 +38,25 @@ class Launcher:
                 raise RuntimeError("the broker was not prepared")
             return spawn_program(self.broker.argv)
         entry_point = self._entry_points[spec.role]
-        return spawn(lambda report_fd: self._run(spec, generation, entry_point, report_fd))
+        slot_fd = slots.create()
+        try:
+            return spawn(
+                lambda report_fd: self._run(spec, generation, entry_point, report_fd, slot_fd),
+                slot_fd=slot_fd,
+            )
+        except BaseException:
+            os.close(slot_fd)
+            raise
 
     def _run(
-        self, spec: ChildSpec, generation: int, entry_point: EntryPoint, report_fd: int
+        self,
+        spec: ChildSpec,
+        generation: int,
+        entry_point: EntryPoint,
+        report_fd: int,
+        slot_fd: int,
     ) -> int:
+        take_dumps(slot_fd)
         name_process(spec.name.removeprefix(f"{WORKER} "))
         logging = self.settings.supervisor
         log.configure(level=logging.log_level, format=logging.log_format, process=spec.name)
@@ -54,6 +70,7 @@ class Launcher:
                 activities=spec.activities,
                 modules=spec.modules,
                 report_fd=report_fd,
+                slot_fd=slot_fd,
                 generation=generation,
                 supervisor_pid=self._supervisor_pid,
             )

@@ -10,9 +10,12 @@ from typing import Any
 
 import orjson
 
+from supervisor.dumps import DUMP_S, DUMP_SIGNAL
 from supervisor.restart import Cause, Exit
 from supervisor.spawn import Spawned
 from supervisor.spec import ChildSpec
+from supervisor.stuck import Seen
+from wf import slots
 from wf.child import EXIT_BROKER, EXIT_CONFIG, EXIT_OK, EXIT_RECYCLE
 
 STARTING, READY, STOPPING = "starting", "ready", "stopping"
@@ -34,6 +37,7 @@ class Process:
     failure: tuple[str, str] | None = None  # cause and error that it reported itself
     done: int = 0
     half_open: bool = False  # started to find out whether its pool works again
+    seen: Seen = field(default_factory=Seen)  # what was last seen of its slot
     _buffer: bytearray = field(default_factory=bytearray)
 
     @property
@@ -74,6 +78,19 @@ class Process:
             self.ended_by_us = cause
             self.signal(signal.SIGTERM)
 
+    def leave_by(self, deadline: float) -> None:
+        """It leaves by its own wish: kill it if it has not by then."""
+        if self.stop_deadline is None:
+            self.stop_deadline = deadline
+
+    def condemn(self, cause: Cause, now: float) -> None:
+        """It does not work any more: have it write its stacks, then it is killed."""
+        self.ended_by_us = cause
+        self.stop_deadline = now
+        if self.spawned.slot_fd is not None:
+            self.stop_deadline += DUMP_S
+            self.signal(DUMP_SIGNAL)
+
     def kill(self) -> None:
         """End it and everything in its group, now."""
         # Sound only because nobody else reaps: until we do, this pid names nobody but our child.
@@ -92,8 +109,24 @@ class Process:
     def close(self) -> None:
         """Give its descriptors back, after it was reaped."""
         os.close(self.spawned.pidfd)
-        if self.spawned.report_fd is not None:
-            os.close(self.spawned.report_fd)
+        for fd in (self.spawned.report_fd, self.spawned.slot_fd):
+            if fd is not None:
+                os.close(fd)
+
+    def header(self) -> slots.Header | None:
+        """What it says of itself in its slot; None if it has not begun to."""
+        return slots.read_header(self.spawned.slot_fd) if self.spawned.slot_fd is not None else None
+
+    def tasks(self) -> list[slots.SlotTask]:
+        """The tasks that it has started and that are not acknowledged, oldest first."""
+        header = self.header()
+        if header is None or self.spawned.slot_fd is None:
+            return []
+        return slots.read_tasks(self.spawned.slot_fd, header)
+
+    def dump(self) -> str:
+        """The end of the stack dumps that it has written."""
+        return slots.read_dump(self.spawned.slot_fd) if self.spawned.slot_fd is not None else ""
 
     def ended(self, status: int, now: float) -> Exit:
         """What its end means. `status` as os.waitstatus_to_exitcode gives it."""

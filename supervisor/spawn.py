@@ -10,9 +10,10 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import socket
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -37,7 +38,8 @@ class Spawned:
 
     pid: int
     pidfd: int
-    report_fd: int | None  # read end of its report pipe, non-blocking
+    report_fd: int | None  # our end of its report pipe, non-blocking
+    slot_fd: int | None = None  # its slot (wf/slots.py)
 
 
 def become_subreaper() -> None:
@@ -57,17 +59,33 @@ def assert_single_threaded() -> None:
         raise TooManyThreads(f"{count} threads in the supervisor: it must not fork now")
 
 
-def spawn(run: Callable[[int], int]) -> Spawned:
-    """Fork a child that calls `run(report_fd)` and exits with what it returns."""
-    reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+def spawn(
+    run: Callable[[int], int], *, slot_fd: int | None = None, two_way: bool = False
+) -> Spawned:
+    """Fork a child that calls `run(report_fd)` and exits with what it returns.
+
+    It keeps `slot_fd` besides, and reads from its report descriptor as well when `two_way`.
+    """
+    ours, theirs = _channel(two_way)
+    keep = (theirs,) if slot_fd is None else (theirs, slot_fd)
     try:
-        pid, pidfd = _fork(lambda: run(writing), keep=writing)
+        pid, pidfd = _fork(lambda: run(theirs), keep=keep)
     except BaseException:
-        os.close(reading)
+        os.close(ours)
         raise
     finally:
-        os.close(writing)
-    return Spawned(pid, pidfd, reading)
+        os.close(theirs)
+    return Spawned(pid, pidfd, ours, slot_fd)
+
+
+def _channel(two_way: bool) -> tuple[int, int]:
+    """The parent's and the child's end, non-blocking and close-on-exec."""
+    if not two_way:
+        return os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    ours.setblocking(False)
+    theirs.setblocking(False)
+    return ours.detach(), theirs.detach()
 
 
 def spawn_program(argv: Sequence[str]) -> Spawned:
@@ -76,18 +94,20 @@ def spawn_program(argv: Sequence[str]) -> Spawned:
     def execute() -> NoReturn:
         os.execv(argv[0], list(argv))
 
-    pid, pidfd = _fork(execute, keep=None)
+    pid, pidfd = _fork(execute, keep=())
     return Spawned(pid, pidfd, None)
 
 
 def spawn_guard(run: Callable[[], int], keep: int) -> int:
     """Fork the one child that is to outlive us; its pid. It keeps the descriptor `keep`."""
-    pid, pidfd = _fork(run, keep, dies_with_us=False)
+    pid, pidfd = _fork(run, (keep,), dies_with_us=False)
     os.close(pidfd)
     return pid
 
 
-def _fork(run: Callable[[], int], keep: int | None, dies_with_us: bool = True) -> tuple[int, int]:
+def _fork(
+    run: Callable[[], int], keep: Iterable[int], dies_with_us: bool = True
+) -> tuple[int, int]:
     assert_single_threaded()
     supervisor_pid = os.getpid()
     sys.stdout.flush()
@@ -103,7 +123,7 @@ def _fork(run: Callable[[], int], keep: int | None, dies_with_us: bool = True) -
     return pid, os.pidfd_open(pid)
 
 
-def _be_child(run: Callable[[], int], supervisor_pid: int | None, keep: int | None) -> NoReturn:
+def _be_child(run: Callable[[], int], supervisor_pid: int | None, keep: Iterable[int]) -> NoReturn:
     status = _EXIT_UNCAUGHT
     try:
         _clean_up(supervisor_pid, keep)
@@ -117,7 +137,7 @@ def _be_child(run: Callable[[], int], supervisor_pid: int | None, keep: int | No
         _leave(status)
 
 
-def _clean_up(supervisor_pid: int | None, keep: int | None) -> None:
+def _clean_up(supervisor_pid: int | None, keep: Iterable[int]) -> None:
     signal.set_wakeup_fd(-1)
     for number in _HANDLED:
         if signal.getsignal(number) not in (signal.SIG_DFL, None):
@@ -134,13 +154,12 @@ def _clean_up(supervisor_pid: int | None, keep: int | None) -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
-def _close_descriptors(keep: int | None) -> None:
-    highest = os.sysconf("SC_OPEN_MAX")
-    if keep is None:
-        os.closerange(3, highest)
-        return
-    os.closerange(3, keep)
-    os.closerange(keep + 1, highest)
+def _close_descriptors(keep: Iterable[int]) -> None:
+    begin = 3
+    for fd in sorted(keep):
+        os.closerange(begin, fd)
+        begin = fd + 1
+    os.closerange(begin, os.sysconf("SC_OPEN_MAX"))
 
 
 def _stdin_from_null() -> None:

@@ -14,6 +14,7 @@ BROKER, ORCHESTRATOR, WORKER = "broker", "orchestrator", "worker"
 # Started in this order, each stage when the one before is ready; stopped in the reverse order.
 STAGES = (BROKER, ORCHESTRATOR, WORKER)
 ENGINE_ROLES = frozenset({BROKER, ORCHESTRATOR})
+ENGINE_HANG_S = 60.0  # a group of slow expressions may keep it busy for long
 
 
 class PoolLike(Protocol):
@@ -40,6 +41,8 @@ class ChildSpec:
     fingerprint: str = ""
     activities: tuple[str, ...] = ()
     modules: tuple[str, ...] = ()
+    boot_s: float = 60.0  # it has to be ready after so long
+    hang_s: float = ENGINE_HANG_S  # its loop has to turn within so long
 
     @property
     def stage(self) -> int:
@@ -94,6 +97,8 @@ def _workers(pool: PoolLike, fingerprints: Mapping[str, str]) -> list[ChildSpec]
             fingerprint,
             activities,
             modules,
+            pool.settings.boot_timeout,
+            pool.settings.hang_s,
         )
         for index in range(pool.settings.processes)
     ]

@@ -30,6 +30,7 @@ from supervisor.spawn import Spawned
 from supervisor.spec import BROKER, STAGES, ChildSpec
 from wf.child import EXIT_BROKER, EXIT_CONFIG
 
+LOGGED_DUMP = 8000  # characters of a stack dump, its end
 EXIT_ENGINE = 71  # the broker or the orchestrator failed past its budget
 
 Protect = Callable[[Spawned], None]
@@ -44,7 +45,7 @@ ENGINE = Policy(max_delay_s=5.0, stable_s=1.0, intensity=20)
 class Timing:
     """The figures that decide how long things may take and how often they may fail."""
 
-    boot_timeout_s: float = 60.0
+    boot_timeout_s: float | None = None  # None: as each spec says
     engine_grace_s: float = 10.0  # for the orchestrator and the broker to leave
     watch_interval_s: float = 1.0
     worker: Policy = field(default_factory=Policy)
@@ -176,9 +177,8 @@ class Tree:
             place.next_start = now + 1.0
             logger.bind(child=place.spec.name, error=str(error)).error("process.start.failed")
             return None
-        process = Process(
-            place.spec, generation, spawned, now, boot_deadline=now + self._timing.boot_timeout_s
-        )
+        boot_s = self._timing.boot_timeout_s or place.spec.boot_s
+        process = Process(place.spec, generation, spawned, now, boot_deadline=now + boot_s)
         self.processes[spawned.pid] = process
         self._protect(spawned)
         # Readable at its end. Reaping finds it; all that is needed here is to wake up.
@@ -251,14 +251,16 @@ class Tree:
         self._loop.forget(process.spawned.pidfd)
         if process.spawned.report_fd is not None:
             self._loop.forget(process.spawned.report_fd)
-        process.close()
         del self.processes[process.pid]
         exit_ = process.ended(status, now)
         wanted = exit_.cause is Cause.OPERATOR or exit_.cause is Cause.RECYCLE
         log = _log(process).bind(cause=exit_.cause.value, status=describe(status))
         if process.failure is not None:
             log = log.bind(error=process.failure[1])
+        if not wanted and (dump := process.dump()):
+            log = log.bind(dump=dump[-LOGGED_DUMP:])
         log.log("INFO" if wanted else "ERROR", "process.exited")
+        process.close()
         place = self.places.get(process.spec.name)
         if place is None:
             return
@@ -316,14 +318,14 @@ class Tree:
         for process in self.processes.values():
             if process.stop_deadline is not None and now >= process.stop_deadline:
                 _log(process).warning("process.killed")
+                process.ended_by_us = process.ended_by_us or Cause.RECYCLE  # it wished to leave
                 process.kill()
                 process.stop_deadline = now + 1.0
             elif process.state == STARTING and now >= process.boot_deadline:
-                process.failure = ("boot", f"not ready after {self._timing.boot_timeout_s:g} s")
-                process.ended_by_us = Cause.BOOT
-                process.stop_deadline = now + 1.0
+                boot_s = process.boot_deadline - process.started_at
+                process.failure = ("boot", f"not ready after {boot_s:g} s")
+                process.condemn(Cause.BOOT, now)
                 _log(process).error("process.boot.timeout")
-                process.kill()
             elif process.half_open and process.ready_at is not None:
                 self._consider_proof(process, now)
 

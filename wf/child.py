@@ -20,13 +20,14 @@ class Child:
     """One process of the tree, seen from inside."""
 
     name: str  # "orchestrator", "worker charge_card #2"
-    role: str  # broker, orchestrator, worker
+    role: str  # broker, orchestrator, monitor, worker
     pool: str | None  # worker: name of its pool, else None
     index: int  # 0…processes-1 within its pool
     settings: Settings
     activities: tuple[str, ...] = ()  # worker: the activity types it pulls
     modules: tuple[str, ...] = ()  # worker: paths of the modules that provide them
     report_fd: int | None = None  # write end of the report pipe; None without a supervisor
+    slot_fd: int | None = None  # its slot (wf/slots.py); None without a supervisor
     generation: int = 0  # how often this place has been filled before
     supervisor_pid: int = 0  # 0 without a supervisor
     orphan_grace: float = 4.0  # seconds that a drain may take when the supervisor is gone

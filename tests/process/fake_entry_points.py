@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+from wf import slots
 from wf.child import EXIT_CONFIG, EXIT_RECYCLE, Child
 
 _AWAITED = {signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1}
@@ -39,6 +40,11 @@ def run(child: Child) -> int:
     if what == "deaf":  # like a thread stuck in C: no signal but SIGKILL ends it
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, _AWAITED)
+    if what == "slow-import":
+        time.sleep(2.0)  # longer than the test's hang_timeout
+    slot = slots.open_writer(child.slot_fd, 4, child.generation, time.monotonic())
+    if what in ("hang", "overdue", "wishes-to-leave"):
+        return _stuck(child, slot, what)
     if what == "never-ready":
         return _serve(child, what)
     note(child, "ready")
@@ -55,6 +61,18 @@ def run(child: Child) -> int:
         note(child, f"grandchild:{grandchild.pid}")
     child.progress(1)
     return _serve(child, what)
+
+
+def _stuck(child: Child, slot: slots.SlotWriter, what: str) -> int:
+    """Ready, and then not as it should be."""
+    if what == "overdue":
+        slot.started(7, "reply", time.monotonic() - 20.0, time.monotonic() - 11.0)
+    slot.enter(slots.Phase.DRAINING if what == "wishes-to-leave" else slots.Phase.RUNNING)
+    child.ready()
+    while True:
+        if what == "overdue":
+            slot.tick(time.monotonic())
+        time.sleep(0.05)
 
 
 def _serve(child: Child, what: str) -> int:

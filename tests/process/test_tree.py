@@ -213,7 +213,9 @@ def test_fifty_restarts_leak_neither_descriptors_nor_zombies_nor_threads(
     assert len(os.listdir(f"/proc/{supervisor}/task")) == 1
 
 
-def test_a_child_has_nothing_of_the_supervisor_but_its_report_pipe(pool: PoolDirectory) -> None:
+def test_a_child_has_nothing_of_the_supervisor_but_its_slot_and_its_report_pipe(
+    pool: PoolDirectory,
+) -> None:
     pool.module("mail")
     pool.configure({"mail": 1})
     pool.start()
@@ -222,7 +224,11 @@ def test_a_child_has_nothing_of_the_supervisor_but_its_report_pipe(pool: PoolDir
     assert Path(f"/proc/{worker}/comm").read_text() == "mail #0\n"
     assert os.readlink(f"/proc/{worker}/fd/0") == "/dev/null"
     others = [name for name in descriptors(worker) if "/log" not in name and name != "/dev/null"]
-    assert [name.split(":")[0] for name in others] == ["pipe"]
+    assert [name.split(":")[0] for name in others] == [
+        "/memfd",  # its slot
+        "/memfd",  # the same, mapped
+        "pipe",
+    ]
     state = dict(
         line.split(":\t", 1) for line in Path(f"/proc/{worker}/status").read_text().splitlines()
     )

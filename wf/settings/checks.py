@@ -146,6 +146,13 @@ def check_pool(
             f"must be at least delay ({format_duration(pool.retry.delay)});"
             f" found {format_duration(pool.retry.max_delay)}",
         )
+    if pool.hang_timeout and pool.hang_timeout >= pool.ack_wait:
+        yield (
+            (where("hang_timeout"), where("ack_wait")),
+            f"must be below ack_wait ({format_duration(pool.ack_wait)}), after which the tasks of a"
+            f" hanging worker go to others while it still has them; found"
+            f" {format_duration(pool.hang_timeout)}",
+        )
     limit = ("orchestrator", "limits", "retry_delay")
     if pool.retry.max_delay > longest_delay:
         yield (

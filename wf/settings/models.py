@@ -69,6 +69,9 @@ Level = Annotated[
 ]
 
 
+SHORTEST_HANG_S = 2.0  # a busy host may keep a healthy process waiting for as long
+
+
 class Section(BaseModel):
     """A table of pool.toml: unknown keys are refused, values never change."""
 
@@ -155,9 +158,16 @@ class PoolSettings(Section):
     max_ack_pending: Whole = Field(default=10_000, ge=1)
     crash_limit: Whole = Field(default=3, ge=1)
     timeout: Duration = Field(default=300.0, gt=0)
+    boot_timeout: Duration = Field(default=60.0, gt=0)
+    hang_timeout: Duration = Field(default=0.0, ge=0)  # 0: three fifths of ack_wait
     retry: RetrySettings = RetrySettings()
     max_tasks: Whole = Field(default=0, ge=0)  # 0: no limit
     max_memory: Size = 0  # bytes; 0: no limit
+
+    @property
+    def hang_s(self) -> float:
+        """After so many seconds without a turn a worker's event loop is taken for hanging."""
+        return self.hang_timeout or max(SHORTEST_HANG_S, 0.6 * self.ack_wait)
 
 
 class Settings(Section):

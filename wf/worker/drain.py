@@ -116,7 +116,7 @@ def _hand_back(lane: Lane, tasks: Sequence[Held], port: Port) -> int:
     count = 0
     for held in tasks:
         held.settled = True
-        lane.held.pop(held.delivery.sequence, None)
+        lane.forget(held)
         if not held.lease_lost:
             port.nak(held.delivery)
             count += 1

@@ -12,6 +12,7 @@ from wf import messages, subjects
 from wf.context import Context
 from wf.errors import MessageError
 from wf.jetstream.port import Delivery
+from wf.slots import NO_PLACE
 
 
 class Stop(Enum):
@@ -39,6 +40,9 @@ class Held:
     task: asyncio.Task[None] | None = None  # what to cancel; None for `def` activities
     context: Context | None = None
     details: Any = field(default=None)  # of the last heartbeat
+    place: int = NO_PLACE  # in the worker's slot, from its start until it is acknowledged
+    ended: bool = False  # its slot says that its outcome is known
+    failed: bool = False  # its outcome is no success
 
     @property
     def traceparent(self) -> str | None:

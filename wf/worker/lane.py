@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from wf.activity import ActivityDefinition
 from wf.jetstream.port import Delivery
+from wf.slots import NO_PLACE, SlotWriter, unseen
 from wf.worker.held import Held
 from wf.worker.policy import Policy
 from wf.worker.prefetch import Prefetch
@@ -30,11 +31,40 @@ class Lane:
     stuck: dict[Held, float] = field(default_factory=dict)  # reported, but not ended; since when
     unreadable: dict[int, Delivery] = field(default_factory=dict)  # on their way to DEAD_LETTERS
     draining: bool = False
+    slot: SlotWriter = field(default_factory=unseen)
     _room: asyncio.Future[None] | None = None  # the puller, when it waits for room
 
     @property
     def name(self) -> str:
         return self.definition.name
+
+    def note_start(self, held: Held) -> None:
+        """The task is about to run: whoever finds us dead shall know it."""
+        delivery, started_s = held.delivery, held.started_s
+        held.place = self.slot.started(
+            delivery.sequence, delivery.reply, started_s, started_s + self.policy.timeout_s
+        )
+
+    def note_end(self, held: Held) -> None:
+        """Its outcome is known."""
+        if not held.ended:
+            held.ended = True
+            self.slot.ended(held.place)
+
+    def note_lease(self, held: Held) -> None:
+        """It was delivered again: its ack goes elsewhere now."""
+        if held.place != NO_PLACE and not held.ended:
+            self.slot.ended(held.place)
+            self.slot.forget(held.place)
+            self.note_start(held)
+
+    def forget(self, held: Held) -> None:
+        """It is not ours any more."""
+        self.held.pop(held.delivery.sequence, None)
+        if held.place != NO_PLACE:
+            self.note_end(held)
+            self.slot.forget(held.place)
+            held.place = NO_PLACE
 
     def room(self) -> int:
         """How many more tasks to take now."""

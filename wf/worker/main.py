@@ -10,6 +10,7 @@ import asyncio
 import gc
 import random
 import socket
+import time
 import traceback
 from collections.abc import Coroutine, Sequence
 from typing import Any
@@ -24,16 +25,18 @@ from wf.errors import BrokerError, ConfigError
 from wf.jetstream import client, connection
 from wf.jetstream.port import Port
 from wf.signature import read_signature
+from wf.slots import NO_PLACE, Phase, SlotWriter, open_writer
 from wf.worker.catalog import announce
 from wf.worker.drain import Station, drain
 from wf.worker.held import Held
-from wf.worker.lane import Lane
+from wf.worker.lane import UNSTORED_LIMIT, Lane
 from wf.worker.leases import Leases
 from wf.worker.modules import load_definitions
 from wf.worker.policy import catalog_entry, effective
 from wf.worker.prefetch import Prefetch
 from wf.worker.publisher import Publisher, share_of_batches
 from wf.worker.puller import Puller
+from wf.worker.pulse import beat
 from wf.worker.result import HEADROOM, Results
 from wf.worker.runner import Runner
 from wf.worker.stopping import Stopping
@@ -137,12 +140,15 @@ class Worker:
         self._publisher = Publisher(port, self._stored, self._fault, share_of_batches(workers))
         self._stations = [self._station(definition) for definition in definitions]
         self._lanes = [station.lane for station in self._stations]
+        self._slot = self._open_slot()
         self._leases = Leases(self._lanes, port)
         self._watch = self._make_watch()
         asyncio.get_running_loop().set_exception_handler(self._callback_failed)
 
     async def run(self) -> int:
         """The main loop; returns the exit status."""
+        pool = self._child.settings.pool(self._child.pool or self._lanes[0].name)
+        self._start(beat(self._slot, self._in_hand, pool.hang_s))
         self._start(self._watch.run())
         if await self._announced():
             self._start(self._publisher.run())
@@ -150,9 +156,11 @@ class Worker:
             self._start(return_surplus(self._lanes, self._port))
             for station in self._stations:
                 self._start(station.puller.run())
+            self._slot.enter(Phase.RUNNING)
             self._child.ready()
             logger.bind(activities=[lane.name for lane in self._lanes]).info("worker.ready")
             await self._stopping.wait()
+            self._slot.enter(Phase.DRAINING)
             await drain(
                 self._stations,
                 self._publisher,
@@ -164,7 +172,20 @@ class Worker:
         for part in list(self._parts):
             part.cancel()
         self._watch.tell_progress()
+        self._slot.enter(Phase.LEAVING)
         return self._stopping.status
+
+    def _open_slot(self) -> SlotWriter:
+        """One slot for all lanes, with room for all that can be in hand and not stored."""
+        room = sum(lane.policy.concurrency + UNSTORED_LIMIT for lane in self._lanes)
+        child = self._child
+        slot = open_writer(child.slot_fd, room, child.generation, time.monotonic())
+        for lane in self._lanes:
+            lane.slot = slot
+        return slot
+
+    def _in_hand(self) -> int:
+        return sum(len(lane.held) for lane in self._lanes)
 
     async def _announced(self) -> bool:
         """Announce all activities and wait for their consumers; False: a stop came first."""
@@ -217,6 +238,8 @@ class Worker:
     def _stored(self, lane: Lane, held: Held) -> None:
         """A task's result is safe, and the task is acknowledged."""
         lane.held.pop(held.delivery.sequence, None)
+        lane.slot.stored(held.place, held.failed)
+        held.place = NO_PLACE
         lane.freed()
         self._watch.stored()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 from loguru import logger
 
@@ -52,6 +53,7 @@ class Puller:
 
     def take(self, deliveries: list[Delivery]) -> None:
         """Hold the tasks, and start what has a place."""
+        self._lane.slot.taken(time.monotonic())
         for delivery in deliveries:
             self._take_one(delivery)
         self._runner.offer()
@@ -62,6 +64,7 @@ class Puller:
         if known is not None:  # delivered again while it is still in hand: the lease is new
             known.delivery = delivery
             known.lease_lost = False
+            lane.note_lease(known)
             return
         try:
             held = parse(delivery)
@@ -75,7 +78,7 @@ class Puller:
             lane.waiting.append(held)
 
     def _undeliverable(self, held: Held) -> None:
-        held.settled = True
+        held.settled = held.failed = True
         logger.bind(
             instance=held.instance,
             run=held.run,

@@ -127,6 +127,7 @@ class Runner:
         definition = lane.definition
         held.task = task
         held.started_s = started_s = time.monotonic()
+        lane.note_start(held)
         self._deadlines.started(held)
         try:
             arguments = self._arguments(held)
@@ -151,6 +152,7 @@ class Runner:
         while lane.waiting and len(lane.running) + len(lane.stuck) < lane.policy.concurrency:
             held = lane.waiting.popleft()
             held.started_s = time.monotonic()
+            lane.note_start(held)
             self._deadlines.started(held)
             threads.submit(
                 lambda held=held: self._call_in_thread(held),  # type: ignore[misc]
@@ -187,12 +189,14 @@ class Runner:
         return arguments
 
     def _of_exception(self, held: Held, error: BaseException) -> Outgoing:
+        held.failed = True
         if held.stop is None:
             self._log(held, "task.failed", error)
         return self._lane.results.raised(held, error)
 
     def _ended(self, held: Held, outgoing: Outgoing, duration_s: float) -> None:
         self._deadlines.ended(held)
+        self._lane.note_end(held)
         self._lane.prefetch.measured(duration_s)
         if held.settled:
             self._lane.stuck.pop(held, None)  # reported when its time was up; the place is free
@@ -220,10 +224,12 @@ class Runner:
         lane = self._lane
         lane.running.pop(held, None)
         lane.stuck[held] = time.monotonic()
+        lane.note_end(held)
         held.settled = True
         self._report(lane, held, self._timed_out(held, where))
 
     def _timed_out(self, held: Held, where: str = "") -> Outgoing:
+        held.failed = True
         timeout_s = self._lane.policy.timeout_s
         self._log(held, "task.timed_out", f"not done after {timeout_s:g} s")
         return self._lane.results.timed_out(held, timeout_s, where)

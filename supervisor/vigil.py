@@ -1,0 +1,51 @@
+"""The vigil: once a second, look at every slot, and replace what is stuck."""
+
+from __future__ import annotations
+
+from loguru import logger
+
+from supervisor.process import READY, Process
+from supervisor.restart import Cause
+from supervisor.stuck import LOOK_S, look
+from supervisor.tree import Tree
+from wf.slots import Phase
+
+DRAIN_MARGIN_S = 5.0
+
+
+class Vigil:
+    """Watches the processes of one tree."""
+
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+        self._next_look = 0.0
+
+    def look(self, now: float) -> None:
+        """Every process that works, if it is time."""
+        if now < self._next_look:
+            return
+        self._next_look = now + LOOK_S
+        for process in list(self._tree.processes.values()):
+            if process.state == READY:
+                self._look_at(process, now)
+
+    def _look_at(self, process: Process, now: float) -> None:
+        header = process.header()
+        if header is None:
+            return
+        if header.phase is Phase.DRAINING:  # by its own wish; bounded all the same
+            grace_s = self._tree.grace_s(process.spec)
+            process.leave_by(now + grace_s + DRAIN_MARGIN_S)
+            return
+        tasks = process.tasks() if header.running else []
+        finding = look(process.seen, header, tasks, now, hang_s=process.spec.hang_s)
+        if finding is None:
+            return
+        logger.bind(
+            child=process.spec.name,
+            child_pid=process.pid,
+            kind=finding.kind.value,
+            reason=finding.text,
+        ).error("process.stuck")
+        process.failure = (finding.kind.value, finding.text)
+        process.condemn(Cause.HANG, now)

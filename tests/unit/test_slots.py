@@ -1,0 +1,189 @@
+"""What can be read from a slot, whenever its writer is killed."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wf import slots
+from wf.slots import ENTRY_BYTES, HEADER_BYTES, Phase, SlotTask, SlotWriter
+
+CAPACITY = 3
+REPLY = "$JS.ACK.ACTIVITY_TASKS.activity-mail.1.{0}.{0}.1732500000000000000.17"
+
+
+class Killed(BaseException):
+    """The writer dies here."""
+
+
+class Stores:
+    """Memory that counts 8-byte stores, and dies before the one that is one too many."""
+
+    def __init__(self, limit: int) -> None:
+        self.data = bytearray(slots.slot_bytes(CAPACITY))
+        self.limit = limit
+
+    def store(self, at: int, value: bytes) -> None:
+        for begin in range(0, len(value), slots.WORD):
+            if self.limit == 0:
+                raise Killed
+            self.limit -= 1
+            piece = value[begin : begin + slots.WORD]
+            self.data[at + begin : at + begin + len(piece)] = piece
+
+
+class Recorder:
+    """Stands for one of the writer's views of its memory."""
+
+    def __init__(self, stores: Stores, code: str) -> None:
+        self._stores = stores
+        self._code = code
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        if isinstance(key, slice):
+            assert key.start % slots.WORD == 0
+            assert key.stop - key.start == len(value)
+            self._stores.store(key.start, bytes(value))
+        else:
+            self._stores.store(key * slots.WORD, struct.pack(self._code, value))
+
+
+def writer_on(stores: Stores) -> SlotWriter:
+    writer = SlotWriter(bytearray(slots.slot_bytes(CAPACITY)), CAPACITY)
+    vars(writer).update(
+        _bytes=Recorder(stores, ""), _words=Recorder(stores, "<Q"), _floats=Recorder(stores, "<d")
+    )
+    return writer
+
+
+def read(data: bytes) -> list[SlotTask]:
+    header = slots.parse_header(data[:HEADER_BYTES])
+    assert header is not None
+    return slots.parse_tasks(data[HEADER_BYTES : HEADER_BYTES + header.used * ENTRY_BYTES])
+
+
+steps = st.lists(
+    st.tuples(st.sampled_from(["start", "end", "store", "tick"]), st.integers(0, 2)), max_size=30
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(steps=steps, data=st.data())
+def test_whenever_the_writer_dies_every_started_task_is_read_whole_and_no_other(
+    steps: list[tuple[str, int]], data: st.DataObject
+) -> None:
+    total = 400
+    limit = data.draw(st.integers(6, total))
+    stores = Stores(limit)
+    writer = writer_on(stores)
+    running: dict[int, SlotTask] = {}  # place → what must be there
+    ended: dict[int, SlotTask] = {}
+    between: set[int] = set()  # sequences that the cut leaves open: there or not, but whole
+    known: dict[int, SlotTask] = {}
+    writer.begin(1, 0, 0.0)
+    try:
+        for number, (what, choice) in enumerate(steps, start=1):
+            between.clear()
+            if what == "start" and len(running) + len(ended) < CAPACITY:
+                task = SlotTask(number, REPLY.format("7" * choice), number, number + 0.5, False)
+                known[number] = task
+                between.add(number)
+                place = writer.started(number, task.reply, task.started_s, task.deadline_s)
+                running[place] = task
+            elif what == "end" and running:
+                place = sorted(running)[choice % len(running)]
+                task = running.pop(place)
+                ended[place] = task
+                between.add(task.sequence)
+                writer.ended(place)
+            elif what == "store" and ended:
+                place = sorted(ended)[choice % len(ended)]
+                between.add(ended.pop(place).sequence)
+                writer.stored(place, failed=False)
+            else:
+                writer.tick(float(number))
+            between.clear()
+    except Killed:
+        pass
+    found = {task.sequence: task for task in read(bytes(stores.data))}
+    for task in [*running.values(), *ended.values()]:
+        if task.sequence not in between:
+            assert task.sequence in found
+    assert len(found) <= CAPACITY
+    for sequence, task in found.items():
+        whole = known[sequence]
+        assert (task.reply, task.started_s, task.deadline_s) == (
+            whole.reply,
+            whole.started_s,
+            whole.deadline_s,
+        )
+        expected = {t.sequence for t in running.values()} | {t.sequence for t in ended.values()}
+        assert sequence in expected | between
+
+
+@pytest.fixture
+def fd() -> Iterator[int]:
+    descriptor = slots.create()
+    yield descriptor
+    os.close(descriptor)
+
+
+def test_a_slot_that_nobody_has_begun_says_nothing(fd: int) -> None:
+    assert slots.read_header(fd) is None
+    assert slots.read_dump(fd) == ""
+
+
+def test_what_is_written_can_be_read_through_the_descriptor(fd: int) -> None:
+    writer = slots.open_writer(fd, 10, 4, 1.0)
+    writer.enter(Phase.RUNNING)
+    writer.tick(2.0, held=3, lag_s=0.25)
+    writer.taken(1.5)
+    first = writer.started(11, REPLY.format(11), 1.0, 2.0)
+    second = writer.started(12, REPLY.format(12), 1.1, 2.1)
+    writer.started(13, REPLY.format(13), 1.2, 2.2)
+    writer.ended(first)
+    writer.stored(first, failed=True)
+    writer.ended(second)
+    header = slots.read_header(fd)
+    assert header is not None
+    assert header.pid == os.getpid()
+    assert (header.generation, header.capacity, header.used) == (4, 10, 3)
+    assert (header.tick_s, header.held, header.lag_s, header.taken_s) == (2.0, 3, 0.25, 1.5)
+    assert (header.phase, header.done, header.failed) == (Phase.RUNNING, 1, 1)
+    assert header.running == 1
+    assert slots.read_tasks(fd, header) == [
+        SlotTask(12, REPLY.format(12), 1.1, 2.1, True),
+        SlotTask(13, REPLY.format(13), 1.2, 2.2, False),
+    ]
+
+
+def test_a_dump_lies_behind_the_slot_and_disturbs_nothing(fd: int) -> None:
+    writer = slots.open_writer(fd, 100, 0, 1.0)
+    writer.started(11, REPLY.format(11), 1.0, 2.0)
+    os.write(fd, b"Current thread:\n  File x.py\n")
+    os.write(fd, b"x" * slots.DUMP_BYTES)
+    os.write(fd, b"the end\n")
+    dump = slots.read_dump(fd)
+    assert dump.endswith("xthe end")
+    assert len(dump) <= slots.DUMP_BYTES
+    header = slots.read_header(fd)
+    assert header is not None
+    assert len(slots.read_tasks(fd, header)) == 1
+
+
+def test_a_task_without_a_place_is_left_to_the_broker(fd: int) -> None:
+    writer = slots.open_writer(fd, 1, 0, 1.0)
+    assert writer.started(1, "x" * (slots.REPLY_BYTES + 1), 1.0, 2.0) == slots.NO_PLACE
+    assert writer.started(2, "reply", 1.0, 2.0) == 0
+    assert writer.started(3, "reply", 1.0, 2.0) == slots.NO_PLACE
+    writer.ended(slots.NO_PLACE)
+    writer.stored(slots.NO_PLACE, failed=False)
+    header = slots.read_header(fd)
+    assert header is not None
+    assert [task.sequence for task in slots.read_tasks(fd, header)] == [2]

@@ -14,6 +14,8 @@ from wf.errors import WfError
 ENTRY_POINTS = {
     "definition.parse": "orchestrator.definition:parse",
     "definition.canonical_bytes": "orchestrator.definition:canonical_bytes",
+    "definition.read": "orchestrator.definition.source:read",
+    "explain": "orchestrator.explaining:explain",
 }
 
 

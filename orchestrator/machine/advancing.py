@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from orchestrator.definition import Definition
@@ -23,22 +24,24 @@ def advance(
     event: JsonObject,
     now_ms: int,
     limits: Limits = DEFAULT_LIMITS,
+    step_type: Callable[..., Step] = Step,
 ) -> Transition:
     """Apply `event` at `now_ms` (milliseconds since 1970). Pure, total, deterministic.
 
     `snapshot` is None before the start and is never changed. The events are described in
     machine/__init__.py. Raises nothing for any JSON in events and in snapshots that it made.
+    `step_type` is for onlookers (orchestrator/watching.py): they may look, not change.
     """
     event = _storable(event)
     kind = event.get("kind")
     if snapshot is None:
         if kind != "start":
             return Transition({}, ignored="unknown")
-        return _start(definition, event, now_ms, limits)
+        return _start(definition, event, now_ms, limits, step_type)
     ignored = _reason_to_ignore(snapshot, event)
     if ignored is not None:
         return Transition(snapshot, ignored=ignored)
-    step = Step(definition, snapshot, now_ms, limits, HANDLERS)
+    step = step_type(definition, snapshot, now_ms, limits, HANDLERS)
     step.take_facts(event.get("facts"))
     if kind == "command":
         if definition is None and event["verb"] == "resume":
@@ -91,10 +94,15 @@ def _reason_to_ignore(snapshot: JsonObject, event: JsonObject) -> str | None:
 
 
 def _start(
-    definition: Definition | None, event: JsonObject, now_ms: int, limits: Limits
+    definition: Definition | None,
+    event: JsonObject,
+    now_ms: int,
+    limits: Limits,
+    step_type: Callable[..., Step],
 ) -> Transition:
     """Create the instance, and run it to its first rest."""
-    step = Step(definition, _created(definition, event, now_ms), now_ms, limits, HANDLERS)
+    created = _created(definition, event, now_ms)
+    step = step_type(definition, created, now_ms, limits, HANDLERS)
     step.take_facts(event.get("facts"))
     step.history.append({"type": "instance.created", "status": "pending"})
     refused = event.get("refused")
@@ -110,7 +118,7 @@ def _start(
         step.fault(fault.error)
         return step.transition()
     root = definition.workflow.block
-    step.later(step.open(root, ""), HANDLERS[root.kind].enter, input)
+    step.later(step.open(root, ""), step.handler(root).enter, input)
     step.run()
     return step.transition()
 

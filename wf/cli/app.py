@@ -45,6 +45,33 @@ def validate(files: _Files, json: options.Json = False) -> None:
 
 
 @app.command()
+def explain(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A definition, YAML or JSON.")],
+    input: Annotated[
+        str | None,
+        typer.Option("--input", metavar="JSON|@FILE|-", help="The workflow's input."),
+    ] = None,
+    stub: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--stub",
+            metavar="NAME=JSON",
+            help="What an activity, or the call at a JSON pointer, gives. Repeatable.",
+        ),
+    ] = None,
+    stubs: Annotated[
+        str | None,
+        typer.Option("--stubs", metavar="FILE", help="The same from a YAML or JSON object."),
+    ] = None,
+    json: options.Json = False,
+) -> None:
+    """Run a definition here with stubbed activities, and show what every task gets and gives."""
+    from wf.cli import explaining
+
+    raise typer.Exit(explaining.explain(file, input, stub or [], stubs, json=json))
+
+
+@app.command()
 def deploy(
     files: _Files,
     config: options.Config = None,

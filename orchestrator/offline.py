@@ -1,0 +1,157 @@
+"""One instance without broker, workers and clock: `advance` driven by stubs. Pure.
+
+Time is virtual: it jumps to whatever comes next, a timer that is due or an answer that a stub
+promised for later. The same input and stubs give the same run, event by event.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from orchestrator.definition import Definition
+from orchestrator.machine import (
+    DEFAULT_LIMITS,
+    TERMINAL,
+    Command,
+    Dispatch,
+    Limits,
+    SetTimer,
+    Transition,
+    advance,
+)
+from orchestrator.machine.step import Step
+from orchestrator.stubs import Answer, Stubs
+from wf.messages import COMPLETED
+
+JsonObject = dict[str, Any]
+
+MAX_EVENTS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """One event that took effect."""
+
+    event: JsonObject
+    now_ms: int
+    history: list[JsonObject]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One attempt of a call, and what the stubs answered."""
+
+    run: int
+    attempt: int
+    activity: str
+    pointer: str
+    input: Any
+    answer: Answer
+
+
+@dataclass(slots=True)
+class Offline:
+    """One instance. `start`, then `step` until it gives None; or `run` for all of it.
+
+    `snapshot` and `now_ms` are its present; `log` all that was applied, as a history would hold it;
+    `asked` what was asked of the stubs.
+    """
+
+    definition: Definition
+    stubs: Stubs
+    now_ms: int = 0
+    id: str = "offline"
+    limits: Limits = DEFAULT_LIMITS
+    step_type: Callable[..., Step] = Step
+    snapshot: JsonObject | None = None
+    log: list[Applied] = field(default_factory=list)
+    asked: list[Asked] = field(default_factory=list)
+    _queue: list[tuple[int, int, JsonObject]] = field(default_factory=list)
+    _queued: int = 0
+
+    def start(self, input: Any) -> Transition:
+        definition = self.definition
+        return self.feed(
+            {
+                "kind": "start",
+                "id": self.id,
+                "workflow": definition.name,
+                "namespace": definition.namespace,
+                "version": definition.version,
+                "input": input,
+            }
+        )
+
+    def run(self, input: Any, max_events: int = MAX_EVENTS) -> bool:
+        """From the start until nothing comes any more; False when `max_events` were not enough."""
+        self.start(input)
+        return any(self.step() is None for _ in range(max_events))
+
+    def step(self) -> Transition | None:
+        """Apply the event that comes next, at its time; None when none will come."""
+        while self._queue and not self.has_ended:
+            due_ms, _, event = heapq.heappop(self._queue)
+            if event["kind"] == "timer" and str(event["timer"]) not in self.state["timers"]:
+                continue  # cancelled meanwhile: time does not pass for it
+            self.now_ms = max(self.now_ms, due_ms)
+            return self.feed(event)
+        return None
+
+    def feed(self, event: JsonObject) -> Transition:
+        """Apply an event now, and queue what follows from it."""
+        transition = advance(
+            self.definition, self.snapshot, event, self.now_ms, self.limits, self.step_type
+        )
+        if transition.ignored is None:
+            self.snapshot = transition.snapshot
+            self.log.append(Applied(event, self.now_ms, transition.history))
+            for command in transition.commands:
+                self._obey(command)
+        return transition
+
+    def later(self, event: JsonObject, after_ms: int = 0) -> None:
+        """Queue an event; those of one moment come in the order in which they were queued."""
+        self._queued += 1
+        heapq.heappush(self._queue, (self.now_ms + after_ms, self._queued, event))
+
+    @property
+    def state(self) -> JsonObject:
+        assert self.snapshot is not None
+        return self.snapshot
+
+    @property
+    def has_ended(self) -> bool:
+        return self.snapshot is not None and self.snapshot["status"] in TERMINAL
+
+    def _obey(self, command: Command) -> None:
+        if isinstance(command, Dispatch):
+            self._call(command.run)
+        elif isinstance(command, SetTimer):
+            due_ms: int = self.state["timers"][str(command.timer)]["due_ms"]
+            self.later({"kind": "timer", "timer": command.timer}, due_ms - self.now_ms)
+
+    def _call(self, number: int) -> None:
+        run = self.state["runs"][str(number)]
+        names = (run["pointer"], run["activity"])
+        answer = self.stubs.answer(names, run["input"], self.now_ms)
+        asked = Asked(number, run["attempt"], run["activity"], run["pointer"], run["input"], answer)
+        self.asked.append(asked)
+        self.later(result_event(asked), answer.after_ms)
+
+
+def result_event(asked: Asked) -> JsonObject:
+    """The result that a worker would have sent."""
+    answer = asked.answer
+    event: JsonObject = {
+        "kind": "result",
+        "activity": asked.activity,
+        "run": asked.run,
+        "attempt": asked.attempt,
+        "outcome": answer.outcome,
+    }
+    if answer.outcome == COMPLETED:
+        return {**event, "output": answer.output}
+    return {**event, "error": answer.error, "retryable": answer.retryable}

@@ -22,12 +22,14 @@ from typing import Any
 import psutil
 import uvloop
 
+from benchmarks import flows
 from benchmarks.load import latency, throughput
 from benchmarks.tree import Tree, running
 
 FIVE_STEP_INSTANCES = 2_000
 ONE_STEP_INSTANCES = 4_000
 ONE_AT_A_TIME = 200
+FORKS = {"fork_200": (200, 40), "fork_1000": (1_000, 15)}  # branches, instances for each run
 IDLE_S = 2.0  # nothing to wait for: what is measured is a tree left alone
 
 JsonObject = dict[str, Any]
@@ -102,6 +104,22 @@ def measure_latency(runs: int) -> JsonObject:
         return {"p50_ms": _spread(p50), "p99_ms": _spread(p99)}
 
 
+def measure_fork(runs: int) -> JsonObject:
+    """A fork of so many calls, one instance at a time: milliseconds from start to end."""
+    report: JsonObject = {}
+    with running() as tree:
+        os.environ.update(tree.environment)
+        for name, (branches, count) in FORKS.items():
+            asyncio.run(flows.deploy(tree.config, name, flows.fork(branches)))
+            asyncio.run(latency(tree.config, name, 5))  # warm up
+            medians: list[float] = []
+            for _ in range(runs):
+                taken = asyncio.run(latency(tree.config, name, count))
+                medians.append(1000 * statistics.median(taken))
+            report[f"{name}_p50_ms"] = _spread(medians)
+    return report
+
+
 def measure_restart(runs: int) -> JsonObject:
     """kill -9 of a worker; from the fork of its replacement until that is ready, in ms."""
     with running() as tree:
@@ -174,6 +192,7 @@ MEASUREMENTS: dict[str, Callable[[int], JsonObject]] = {
     "throughput": measure_throughput,
     "latency": measure_latency,
     "single": measure_single,
+    "fork": measure_fork,
     "restart": measure_restart,
     "memory": measure_memory,
 }

@@ -119,6 +119,8 @@ class _Fold:
         self._timers: dict[int, None] = {}
         self._cancelled: dict[int, None] = {}
         self._sends: list[tuple[str, JsonObject]] = []
+        self._own = False  # the snapshot is this fold's: the next event may change it in place
+        self._steps: list[tuple[Definition | None, JsonObject, int]] = []
 
     def add(self, item: Item) -> None:
         if self._snapshot is None and item.event["kind"] != "start":
@@ -196,14 +198,21 @@ class _Fold:
             event = overlay = fault_event(
                 "Definition lost", f"definition {version} is no longer registered"
             )
+        machine = self._limits.machine
         try:
-            transition = advance(definition, self._snapshot, event, now_ms, self._limits.machine)
+            transition = advance(
+                definition, self._snapshot, event, now_ms, machine, reuse=self._own
+            )
         except Exception as error:  # noqa: BLE001 — a bug met by one instance must not stop the rest
+            self._go_back()
             event = overlay = self._crash(item, event, error)
-            transition = advance(None, self._snapshot, event, now_ms, self._limits.machine)
+            definition = None
+            transition = advance(None, self._snapshot, event, now_ms, machine)
         if transition.ignored is not None:
             return transition.ignored
         self._snapshot = transition.snapshot
+        self._own = True
+        self._steps.append((definition, event, now_ms))
         self._events.append(event)
         # Encoded once, for the history message and for the outbox in the snapshot.
         entries = orjson.dumps(trimmed(transition.history))
@@ -220,6 +229,15 @@ class _Fold:
         )
         self._merge(transition.commands)
         return None
+
+    def _go_back(self) -> None:
+        """To the snapshot before an event that raised, which may have half changed its own."""
+        if not self._own:
+            return
+        snapshot = self._record.snapshot
+        for definition, event, now_ms in self._steps:
+            snapshot = advance(definition, snapshot, event, now_ms, self._limits.machine).snapshot
+        self._snapshot = snapshot
 
     def _crash(self, item: Item, event: JsonObject, error: Exception) -> JsonObject:
         """The machine raised: evidence for the dead letters, and a fault in the event's place."""

@@ -154,8 +154,9 @@ class Compiler:
             self.problems.add(pointer, str(error))
             return Duration()
 
-    def block(self, pointer: str, value: Any, scope: Scope) -> Block:
-        """A list of single-key objects, name → task."""
+    def block(self, pointer: str, value: Any, scope: Scope, *, in_order: bool = True) -> Block:
+        """A list of single-key objects, name → task. `in_order`: they follow one another, so that
+        a `then` may name one of them; the branches of a fork do not."""
         tasks: list[Task] = []
         names: dict[str, int] = {}
         if type(value) is not list or not value:
@@ -178,7 +179,7 @@ class Compiler:
             if task is not None:
                 tasks.append(task)
         block = Block(pointer, tuple(tasks), {task.name: at for at, task in enumerate(tasks)})
-        self._targets(pointer, value, names)
+        self._targets(pointer, value, names if in_order else None)
         self.nodes[pointer] = block
         return block
 
@@ -190,7 +191,7 @@ class Compiler:
         if name in DIRECTIVES or not name:
             self.problems.add(pointer, f'"{name}" cannot name a task: `then: {name}` is reserved')
 
-    def _targets(self, pointer: str, value: list[Any], names: dict[str, int]) -> None:
+    def _targets(self, pointer: str, value: list[Any], names: dict[str, int] | None) -> None:
         """Check every `then` of this list, those of switch cases and catches included."""
         for index, item in enumerate(value):
             if type(item) is not dict or len(item) != 1:
@@ -201,8 +202,16 @@ class Compiler:
             for place, then in _directives(source):
                 self._target(f"{pointer}/{index}/{escape(name)}{place}", then, names)
 
-    def _target(self, pointer: str, then: Any, names: dict[str, int]) -> None:
+    def _target(self, pointer: str, then: Any, names: dict[str, int] | None) -> None:
         if self.problems.text(pointer, then, "`then`") is None:
+            return
+        if names is None:
+            if then not in DIRECTIVES:
+                self.problems.add(
+                    pointer,
+                    "a branch runs beside the others and cannot go to one of them: "
+                    f"use {', '.join(DIRECTIVES)}",
+                )
             return
         if then not in DIRECTIVES and then not in names:
             known = [*DIRECTIVES, *names]

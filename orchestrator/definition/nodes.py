@@ -125,6 +125,12 @@ class Wait:
 
 
 @dataclass(frozen=True, slots=True)
+class Fork:
+    branches: tuple[Task, ...]
+    compete: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Retry:
     when: Expression | None
     except_when: Expression | None
@@ -147,4 +153,4 @@ class Try:
     then: str | None
 
 
-Body = Call | Do | Set | Switch | Raise | Wait | Try
+Body = Call | Do | Fork | Set | Switch | Raise | Wait | Try

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from orchestrator.definition import kinds, trying
+from orchestrator.definition import forking, kinds, trying
 from orchestrator.definition.compiler import BEFORE, EXPORT, INSIDE, Compiler, Scope
 from orchestrator.definition.nodes import Body, Task, Template
 from orchestrator.definition.problems import escape
@@ -26,13 +26,14 @@ class Kind(NamedTuple):
 KINDS: dict[str, Kind] = {
     "call": Kind(("call", "with"), kinds.call),
     "do": Kind(("do",), kinds.do),
+    "fork": Kind(("fork",), forking.fork),
     "raise": Kind(("raise",), kinds.raise_),
     "set": Kind(("set",), kinds.set_),
     "switch": Kind(("switch",), kinds.switch),
     "try": Kind(("try", "catch"), trying.try_),
     "wait": Kind(("wait",), kinds.wait),
 }
-LATER = ("emit", "for", "fork", "listen", "run")
+LATER = ("emit", "for", "listen", "run")
 
 
 def compile_task(

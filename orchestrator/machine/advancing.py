@@ -25,10 +25,13 @@ def advance(
     now_ms: int,
     limits: Limits = DEFAULT_LIMITS,
     step_type: Callable[..., Step] = Step,
+    *,
+    reuse: bool = False,
 ) -> Transition:
     """Apply `event` at `now_ms` (milliseconds since 1970). Pure, total, deterministic.
 
-    `snapshot` is None before the start and is never changed. The events are described in
+    `snapshot` is None before the start and is never changed, unless `reuse` says that it came out
+    of this function and nobody needs it any more. The events are described in
     machine/__init__.py. Raises nothing for any JSON in events and in snapshots that it made.
     `step_type` is for onlookers (orchestrator/watching.py): they may look, not change.
     """
@@ -41,7 +44,7 @@ def advance(
     ignored = _reason_to_ignore(snapshot, event)
     if ignored is not None:
         return Transition(snapshot, ignored=ignored)
-    step = step_type(definition, snapshot, now_ms, limits, HANDLERS)
+    step = step_type(definition, snapshot, now_ms, limits, HANDLERS, reuse=reuse)
     step.take_facts(event.get("facts"))
     if kind == "command":
         if definition is None and event["verb"] == "resume":
@@ -102,7 +105,7 @@ def _start(
 ) -> Transition:
     """Create the instance, and run it to its first rest."""
     created = _created(definition, event, now_ms)
-    step = step_type(definition, created, now_ms, limits, HANDLERS)
+    step = step_type(definition, created, now_ms, limits, HANDLERS, reuse=True)
     step.take_facts(event.get("facts"))
     step.history.append({"type": "instance.created", "status": "pending"})
     refused = event.get("refused")

@@ -3,8 +3,9 @@
 A handler has no state of its own; what it must remember is in its frame, under its own keys.
 Keys that every handler may use, because closing a frame releases what they name: `run`, `timer`,
 `child`, `children`, and `release` (a list of [kind, body] to be sent then: what must be undone
-outside when the frame ends, however it does). `context` makes the frame the owner of the context
-for all that is inside, `variables` defines variables there.
+outside when the frame ends, however it does). `branch` gives all that is inside a copy of the
+context, kept as `context` once it differs; `variables` defines variables there. `ended` is in the
+frame that a branch leaves behind (branches.py).
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from orchestrator.machine.blocks import BlockHandler
 from orchestrator.machine.calling import CallHandler
+from orchestrator.machine.forking import ForkHandler
 from orchestrator.machine.handler import Handler
 from orchestrator.machine.simple import DoHandler, RaiseHandler, SetHandler, SwitchHandler
 from orchestrator.machine.trying import TryHandler
@@ -13,6 +14,7 @@ HANDLERS: dict[str, Handler] = {
     "block": BlockHandler(),
     "call": CallHandler(),
     "do": DoHandler(),
+    "fork": ForkHandler(),
     "raise": RaiseHandler(),
     "set": SetHandler(),
     "switch": SwitchHandler(),

@@ -6,7 +6,7 @@ comes while the instance is suspended is kept by: one only for each such name.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from orchestrator.machine import results
@@ -21,7 +21,7 @@ class Input(NamedTuple):
     held_under: str  # the event's key that tells it from others of its kind
 
 
-INPUTS: Mapping[str, Input] = {
+INPUTS: dict[str, Input] = {
     "result": Input(results.result_to_ignore, results.apply_result, "run"),
     "fault": Input(results.fault_to_ignore, results.apply_fault, "run"),
     "timer": Input(results.timer_to_ignore, results.apply_timer, "timer"),

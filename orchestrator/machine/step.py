@@ -1,6 +1,8 @@
 """One step of the machine: the snapshot being made, and the work still to do for the event.
 
 A snapshot is never changed: tables are copied when the step begins, entries when they are touched.
+Only the tables of a snapshot that is given up (`reuse`) are changed themselves, so that a thousand
+results for a fork of a thousand branches do not make a thousand copies of a thousand entries.
 Work is an explicit list, so that neither long sequences nor deep nesting use the Python stack.
 """
 
@@ -71,17 +73,20 @@ class Step:
         now_ms: int,
         limits: Limits,
         handlers: Mapping[str, Handler],
+        *,
+        reuse: bool = False,
     ) -> None:
         self.now_ms: int = now_ms
         self.definition = definition
         self.handlers = handlers
         self.nodes = definition.workflow.nodes if definition is not None else {}
-        self.snapshot = snapshot = dict(snapshot)
-        self.frames: dict[str, JsonObject] = dict(snapshot["frames"])
-        self.runs: dict[str, JsonObject] = dict(snapshot["runs"])
-        self.timers: dict[str, JsonObject] = dict(snapshot["timers"])
-        snapshot["frames"], snapshot["runs"] = self.frames, self.runs
-        snapshot["timers"] = self.timers
+        if not reuse:
+            tables = ("frames", "runs", "timers")
+            snapshot = {**snapshot, **{table: dict(snapshot[table]) for table in tables}}
+        self.snapshot = snapshot
+        self.frames: dict[str, JsonObject] = snapshot["frames"]
+        self.runs: dict[str, JsonObject] = snapshot["runs"]
+        self.timers: dict[str, JsonObject] = snapshot["timers"]
         self.limits = limits
         self.commands: list[Command] = []
         self.history: list[JsonObject] = []
@@ -163,9 +168,12 @@ class Step:
         closed = Child(frame, self.frames[frame])
         pending = [frame]
         while pending:
-            state = self.frames.pop(pending.pop(), None)
+            inside = pending.pop()
+            state = self.frames.pop(inside, None)
             if state is None:
                 continue
+            if inside != frame and "ended" not in state:
+                self._cancelled(state)
             if "run" in state:
                 self.runs.pop(str(state["run"]), None)
             if "release" in state:
@@ -176,6 +184,12 @@ class Step:
                 pending.append(state["child"])
             pending.extend(state.get("children", ()))
         return closed
+
+    def _cancelled(self, state: JsonObject) -> None:
+        """Note that a task that was still open is no more, because of what contained it."""
+        node = self.nodes[state["node"]]
+        if isinstance(node, Task):
+            self.note("task.cancelled", node)
 
     def _release(self, state: JsonObject) -> None:
         """Send what the frame wants to be sent when it ends, however it does."""
@@ -204,21 +218,24 @@ class Step:
         return {} if self.definition is None else self.definition.document
 
     def context(self, frame: str) -> Any:
-        owner = self._context_owner(frame)
+        """What a branch around has made of its copy, else what was there before it."""
+        owner = self._nearest(frame, "context")
         return self.snapshot["context"] if owner is None else self.frames[owner]["context"]
 
     def set_context(self, frame: str, value: Any) -> None:
-        owner = self._context_owner(frame)
+        """Inside a branch only its copy changes, which is made here: while a branch is open,
+        nothing changes the context around it."""
+        owner = self._nearest(frame, "branch")
         if owner is None:
             self.snapshot["context"] = value
         else:
             self.edit(owner)["context"] = value
 
-    def _context_owner(self, frame: str) -> str | None:
-        """The nearest frame around that has a context of its own (a branch), if any."""
+    def _nearest(self, frame: str, key: str) -> str | None:
+        """The nearest frame around, or this one, that has `key`."""
         while frame:
             state = self.frames[frame]
-            if "context" in state:
+            if key in state:
                 return frame
             frame = state["parent"]
         return None

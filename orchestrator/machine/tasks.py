@@ -17,6 +17,7 @@ def enter(step: Step, frame: str, raw: Any) -> None:
         met = step.evaluate(task.condition, raw, scope, task.pointer)
         if met is None or met is False:
             step.note("task.skipped", task)
+            step.edit(frame)["skipped"] = True
             _leave(step, frame, raw, "continue")
             return
     step.note("task.started", task)

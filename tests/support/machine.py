@@ -34,6 +34,9 @@ class Driver:
         before = copy.deepcopy(self.snapshot)
         result = advance(self.definition, self.snapshot, event, self.now_ms, self.limits)
         assert self.snapshot == before, "the snapshot that was given was changed"
+        if before is not None:
+            reused = advance(self.definition, before, event, self.now_ms, self.limits, reuse=True)
+            assert reused == result, "it matters whether the snapshot is given up"
         if result.ignored is None:
             assert result.history, "an event that counts must leave a trace"
             assert orjson.loads(orjson.dumps(result.snapshot)) == result.snapshot

@@ -1,9 +1,15 @@
 """What one instance's events come to: commit record, KV value, messages."""
 
+from typing import Any
+
+import orjson
+import pytest
+
 from orchestrator.apply import HISTORY_ENTRIES, Limits, apply, trimmed
 from orchestrator.definition import Definition
 from orchestrator.inbound import Item
-from orchestrator.machine import advance
+from orchestrator.machine import advance, inputs, results
+from orchestrator.machine.step import Step
 from orchestrator.record import Commit, Record
 from tests.support.machine import define
 from wf.jetstream.port import Delivery
@@ -51,3 +57,44 @@ def test_an_oversize_result_fails_its_run_only_at_its_current_attempt() -> None:
     assert now.snapshot is not None
     assert now.snapshot["status"] == "faulted"
     assert "2000 bytes" in now.snapshot["error"]["detail"]
+
+
+def test_an_event_that_crashes_the_machine_takes_nothing_of_the_others_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its snapshot, given up to it for reuse, may be half changed: the fault is applied to the one
+    before, so that the history gives what was stored."""
+    names = "abc"
+    definition = define({"f": {"fork": {"branches": [{n: {"call": n}} for n in names]}}})
+    begun = advance(definition, None, {"kind": "start", "id": "i", "input": None}, 0).snapshot
+    record = Record(begun, Commit(1, "t"), 1, flushed=True)
+
+    def broken(step: Step, event: dict[str, Any]) -> None:
+        if event["run"] == 3:
+            step.count("last_frame")
+            step.runs.clear()
+            raise RuntimeError("a bug")
+        results.apply_result(step, event)
+
+    monkeypatch.setitem(inputs.INPUTS, "result", inputs.INPUTS["result"]._replace(apply=broken))
+    items = [
+        Item(
+            Delivery("EVENTS", "c", "s", b"{}", None, n, 1, 1_000, 0, ""),
+            "i",
+            {"kind": "result", "activity": names[n - 1], "run": n, "attempt": 1}
+            | {"outcome": "completed", "output": n},
+        )
+        for n in (1, 2, 3)
+    ]
+    before = orjson.dumps(begun)
+    limits = Limits(snapshot=100_000, message=10_000)
+    applied = apply(record, items, lambda *_: definition, limits, "t")
+    assert orjson.dumps(begun) == before
+    assert applied.snapshot is not None
+    assert applied.snapshot["status"] == "faulted"
+    assert applied.snapshot["last_frame"] == begun["last_frame"]
+    messages = [orjson.loads(one.data) for one in applied.outbox.streams["WORKFLOW_HISTORY"]]
+    folded = begun
+    for message in messages:
+        folded = advance(definition, folded, message["event"], 1_000).snapshot
+    assert folded == applied.snapshot

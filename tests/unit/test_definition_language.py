@@ -90,8 +90,28 @@ def test_all_problems_come_at_once_with_line_column_pointer_and_remedy():
 
 
 @pytest.mark.parametrize(
+    ("fork", "place", "said"),
+    [
+        ({}, "/fork", "needs `branches`"),
+        ({"branches": []}, "/fork/branches", "must be a list of tasks"),
+        ({"branches": [{"a": {"call": "a"}}], "compete": "yes"}, "/fork/compete", "true or false"),
+        ({"branches": [{"a": {"call": "a"}}], "competes": True}, "/fork/competes", '"compete"?'),
+        (
+            {"branches": [{"a": {"call": "a", "then": "b"}}, {"b": {"call": "b"}}]},
+            "/fork/branches/0/a/then",
+            "cannot go to one of them: use continue, exit, end",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_fork_is_said_with_its_place(fork, place, said):
+    problem = the_problem({"fork": fork})
+    assert problem.startswith(f"f: /do/0/t{place}: ")
+    assert said in problem
+
+
+@pytest.mark.parametrize(
     "construct",
-    [{"emit": {}}, {"for": {"in": "."}, "do": []}, {"fork": {}}, {"listen": {}}, {"run": {}}],
+    [{"emit": {}}, {"for": {"in": "."}, "do": []}, {"listen": {}}, {"run": {}}],
 )
 def test_constructs_that_do_not_run_yet_are_refused_with_their_place(construct):
     problem = the_problem(construct)

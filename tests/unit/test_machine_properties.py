@@ -74,6 +74,7 @@ def bodies(depth):
         kinds += [
             st.fixed_dictionaries({"do": inner}),
             st.fixed_dictionaries({"try": inner, "catch": catch}),
+            st.fixed_dictionaries({"fork": forks(depth - 1)}),
         ]
     return st.one_of(kinds)
 
@@ -97,6 +98,21 @@ def blocks(draw, depth):
             if draw(st.integers(0, 5)) == 0:
                 task[key] = draw(value)
         tasks.append({f"t{number}": task})
+    return tasks
+
+
+def forks(depth):
+    return st.fixed_dictionaries({"branches": branches(depth)}, optional={"compete": st.booleans()})
+
+
+@st.composite
+def branches(draw, depth):
+    """As `blocks`, without what one branch cannot say of another."""
+    tasks = draw(blocks(depth))
+    for task in tasks:
+        for body in task.values():
+            if body.get("then") not in (None, "continue", "exit", "end"):
+                del body["then"]
     return tasks
 
 

@@ -55,8 +55,7 @@ def _one_less(step: Step, frame: str) -> int:
 def _won(step: Step, frame: str, child: Child, output: Any) -> None:
     """The first to complete: the others are cancelled, and only its exports count."""
     for other in step.frames[frame]["children"]:
-        if other in step.frames:
-            step.close(other)
+        step.cancel(other)
     if "context" in child.state:
         step.set_context(frame, child.state["context"])
     tasks.complete(step, frame, output)

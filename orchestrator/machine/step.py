@@ -163,6 +163,12 @@ class Step:
     def handler(self, node: Task | Block) -> Handler:
         return self.handlers[node.kind]
 
+    def cancel(self, frame: str) -> None:
+        """Close a frame that is still at work, if it is open."""
+        if frame in self.frames:
+            self._cancelled(self.frames[frame])
+            self.close(frame)
+
     def close(self, frame: str) -> Child:
         """Remove a frame with all that is below it; what it was."""
         closed = Child(frame, self.frames[frame])

@@ -190,10 +190,10 @@ def _plain(settings: Settings) -> dict:
 # Decisions
 
 
-def test_decisions_are_numbered_without_gaps_and_say_context_choice_consequence():
+def test_decisions_are_numbered_and_say_context_choice_consequence():
     files = sorted((PROJECT / "docs" / "decisions").glob("*.md"))
     numbers = [int(path.name[:4]) for path in files]
-    assert numbers == list(range(1, len(files) + 1))
+    assert len(numbers) == len(set(numbers))
     for path in files:
         text = path.read_text()
         assert text.startswith(f"# {path.name[:4]} "), path.name

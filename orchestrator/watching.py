@@ -50,9 +50,9 @@ class Watcher:
     _open: dict[str, Seen] = field(default_factory=dict)
     _depth: dict[str, int] = field(default_factory=dict)
 
-    def step(self, *arguments: Any) -> Step:
+    def step(self, *arguments: Any, **options: Any) -> Step:
         """The `step_type` for `advance`."""
-        return _WatchedStep(self, *arguments)
+        return _WatchedStep(self, *arguments, **options)
 
     def settle(self, frames: JsonObject) -> None:
         """After an event: what is gone without a word was cancelled. `frames`: the snapshot's."""
@@ -100,8 +100,8 @@ class Watcher:
 class _WatchedStep(Step):
     __slots__ = ("_watcher",)
 
-    def __init__(self, watcher: Watcher, *arguments: Any) -> None:
-        super().__init__(*arguments)
+    def __init__(self, watcher: Watcher, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
         self._watcher = watcher
 
     def later(self, frame: str, work: Any, *arguments: Any) -> None:

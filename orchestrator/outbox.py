@@ -92,6 +92,7 @@ def task_message(snapshot: JsonObject, number: int, trace: str | None) -> Outgoi
         attempt=run["attempt"],
         pointer=run["pointer"],
         input=run["input"],
+        alone="alone" in run,
     )
     return Outgoing(
         subjects.task(run["activity"]),

@@ -20,7 +20,7 @@ from supervisor.notify import Notifier
 from supervisor.process import READY, STARTING, describe
 from supervisor.reload import Validation, apply, condemn_broken, forgive_failed
 from supervisor.spawn import Spawned
-from supervisor.spec import ORCHESTRATOR, WORKER
+from supervisor.spec import MONITOR, ORCHESTRATOR, WORKER
 from supervisor.stop import Stopping, sweep_leftovers
 from supervisor.tree import Fatal, Timing, Tree
 from supervisor.vigil import Vigil
@@ -111,6 +111,7 @@ class Daemon:
         for number in self._signals.take():
             self._handle(number, now)
         self._vigil.look(now)
+        self.tree.tell_monitor()
         self.tree.tick(now)
         self._ask_broker(now)
         if self.tree.fatal and self._stopping is None:
@@ -289,7 +290,10 @@ class Daemon:
         for name, places in self.tree.by_pool().items():
             pool = self.tree.pools[name]
             ready = any(place.state() == READY for place in places)
-            hopeless = pool.role == WORKER and pool.state(now, places) in ("failed", "degraded")
+            hopeless = pool.role in (MONITOR, WORKER) and pool.state(now, places) in (
+                "failed",
+                "degraded",
+            )
             if not ready and not hopeless:
                 return False
         return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from importlib import import_module
 
-from supervisor.spec import ORCHESTRATOR, WORKER
+from supervisor.spec import MONITOR, ORCHESTRATOR, WORKER
 from wf.child import Child
 
 EntryPoint = Callable[[Child], int]
@@ -13,6 +13,7 @@ EntryPoint = Callable[[Child], int]
 # The broker has none: it is a program, executed in its child.
 TABLE: Mapping[str, str] = {
     ORCHESTRATOR: "orchestrator.main:run",
+    MONITOR: "wf.monitor.main:run",
     WORKER: "wf.worker.main:run",
 }
 

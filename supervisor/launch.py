@@ -9,7 +9,7 @@ from supervisor.broker import EmbeddedBroker
 from supervisor.dumps import take_dumps
 from supervisor.entrypoints import EntryPoint
 from supervisor.spawn import Spawned, name_process, spawn, spawn_program
-from supervisor.spec import BROKER, WORKER, ChildSpec
+from supervisor.spec import BROKER, MONITOR, WORKER, ChildSpec
 from wf import log, slots
 from wf.child import Child
 from wf.settings import Settings
@@ -43,6 +43,7 @@ class Launcher:
             return spawn(
                 lambda report_fd: self._run(spec, generation, entry_point, report_fd, slot_fd),
                 slot_fd=slot_fd,
+                two_way=spec.role == MONITOR,
             )
         except BaseException:
             os.close(slot_fd)

@@ -19,7 +19,7 @@ from wf import slots
 from wf.child import EXIT_BROKER, EXIT_CONFIG, EXIT_OK, EXIT_RECYCLE
 
 STARTING, READY, STOPPING = "starting", "ready", "stopping"
-_LONGEST_LINE = 64 * 1024
+_LONGEST_LINE = 1024 * 1024
 
 
 @dataclass(slots=True)
@@ -38,7 +38,9 @@ class Process:
     done: int = 0
     half_open: bool = False  # started to find out whether its pool works again
     seen: Seen = field(default_factory=Seen)  # what was last seen of its slot
+    oom_killed: bool = False
     _buffer: bytearray = field(default_factory=bytearray)
+    _outgoing: bytearray = field(default_factory=bytearray)
 
     @property
     def pid(self) -> int:
@@ -58,7 +60,7 @@ class Process:
         while True:
             try:
                 data = os.read(fd, 65536)
-            except BlockingIOError:
+            except (BlockingIOError, ConnectionResetError):
                 break
             if not data:
                 break
@@ -69,6 +71,27 @@ class Process:
             report = _parse(line)
             if report is not None:
                 yield report
+
+    def send(self, line: bytes) -> None:
+        """To a child with a two-way channel: in order, and as soon as it takes it."""
+        self._outgoing += line + b"\n"
+        self.flush()
+
+    @property
+    def has_unsent(self) -> bool:
+        return bool(self._outgoing)
+
+    def flush(self) -> bool:
+        """Give it what it takes now; whether that was all."""
+        fd = self.spawned.report_fd
+        while self._outgoing and fd is not None:
+            try:
+                del self._outgoing[: os.write(fd, self._outgoing)]
+            except BlockingIOError:
+                return False
+            except (BrokenPipeError, ConnectionResetError):
+                self._outgoing.clear()  # it has ended; whoever follows gets it again
+        return True
 
     def terminate(self, deadline: float, cause: Cause) -> None:
         """Ask it to drain and leave before `deadline`. Asking twice never gives it more time."""
@@ -141,6 +164,11 @@ class Process:
     def _cause(self, status: int) -> Cause:
         if self.ended_by_us is not None:
             return self.ended_by_us
+        if self.oom_killed:
+            return Cause.MEMORY
+        header = self.header()
+        if header is not None and header.phase is slots.Phase.RUNNING:
+            return Cause.CRASH  # whatever its status: it was in the middle of its work
         if status == EXIT_RECYCLE or (status == EXIT_OK and self.ready_at is not None):
             return Cause.RECYCLE  # left in order: by its own wish, or after somebody's `kill`
         if status == EXIT_CONFIG or (self.failure and self.failure[0] in ("import", "config")):

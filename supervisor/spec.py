@@ -9,11 +9,13 @@ from typing import Protocol
 
 from wf.settings import PoolSettings, Settings
 
-BROKER, ORCHESTRATOR, WORKER = "broker", "orchestrator", "worker"
+BROKER, ORCHESTRATOR, MONITOR, WORKER = "broker", "orchestrator", "monitor", "worker"
 
 # Started in this order, each stage when the one before is ready; stopped in the reverse order.
-STAGES = (BROKER, ORCHESTRATOR, WORKER)
+# Nobody waits for the monitor: work goes on without it.
+STAGES = (BROKER, ORCHESTRATOR, MONITOR, WORKER)
 ENGINE_ROLES = frozenset({BROKER, ORCHESTRATOR})
+BOOT_S = 60.0
 ENGINE_HANG_S = 60.0  # a group of slow expressions may keep it busy for long
 
 
@@ -41,8 +43,7 @@ class ChildSpec:
     fingerprint: str = ""
     activities: tuple[str, ...] = ()
     modules: tuple[str, ...] = ()
-    boot_s: float = 60.0  # it has to be ready after so long
-    hang_s: float = ENGINE_HANG_S  # its loop has to turn within so long
+    settings: PoolSettings | None = None  # of a worker
 
     @property
     def stage(self) -> int:
@@ -51,6 +52,20 @@ class ChildSpec:
     @property
     def is_engine(self) -> bool:
         return self.role in ENGINE_ROLES
+
+    @property
+    def is_worker(self) -> bool:
+        return self.role == WORKER
+
+    @property
+    def boot_s(self) -> float:
+        """It has to be ready after so many seconds."""
+        return self.settings.boot_timeout if self.settings else BOOT_S
+
+    @property
+    def hang_s(self) -> float:
+        """Its event loop has to turn within so many seconds."""
+        return self.settings.hang_s if self.settings else ENGINE_HANG_S
 
 
 def desired(
@@ -61,6 +76,7 @@ def desired(
     if settings.nats.embedded:
         specs.append(ChildSpec(BROKER, BROKER, BROKER, 0))
     specs += _orchestrators(settings)
+    specs.append(ChildSpec(MONITOR, MONITOR, MONITOR, 0))
     for pool in pools:
         specs += _workers(pool, fingerprints)
     return specs
@@ -97,8 +113,7 @@ def _workers(pool: PoolLike, fingerprints: Mapping[str, str]) -> list[ChildSpec]
             fingerprint,
             activities,
             modules,
-            pool.settings.boot_timeout,
-            pool.settings.hang_s,
+            pool.settings,
         )
         for index in range(pool.settings.processes)
     ]

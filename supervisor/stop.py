@@ -8,8 +8,10 @@ import signal
 from loguru import logger
 
 from supervisor.restart import Cause
-from supervisor.spec import STAGES
+from supervisor.spec import MONITOR, STAGES
 from supervisor.tree import Tree
+
+REPORT_S = 3.0
 
 
 class Stopping:
@@ -19,6 +21,7 @@ class Stopping:
         self._tree = tree
         tree.closing = True
         self._announced: set[int] = set()
+        self._report_by: float | None = None
 
     def advance(self, now: float) -> bool:
         """Ask the last stage that still runs to leave. True when nothing runs any more."""
@@ -26,6 +29,8 @@ class Stopping:
             processes = self._tree.in_stage(stage)
             if not processes:
                 continue
+            if STAGES[stage] == MONITOR and self._has_to_report(now):
+                return False
             if stage not in self._announced:
                 self._announced.add(stage)
                 logger.bind(role=STAGES[stage], count=len(processes)).info("stop.stage")
@@ -33,6 +38,12 @@ class Stopping:
                     process.terminate(now + self._tree.grace_s(process.spec), Cause.OPERATOR)
             return False
         return True
+
+    def _has_to_report(self, now: float) -> bool:
+        """The workers are gone; the monitor may first settle what they left behind."""
+        if self._report_by is None:
+            self._report_by = now + REPORT_S
+        return bool(self._tree.deaths.pending) and now < self._report_by
 
 
 def sweep_leftovers(guard: int) -> int:

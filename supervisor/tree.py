@@ -6,6 +6,7 @@ Decisions are in `restart` and `spec`; here they are carried out. Nothing here w
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,7 +14,9 @@ from typing import Any
 
 from loguru import logger
 
+from supervisor.deaths import Deaths
 from supervisor.loop import Loop
+from supervisor.memory import MemoryKiller
 from supervisor.place import LastExit, Place, Pool
 from supervisor.process import READY, STARTING, Process, describe
 from supervisor.restart import (
@@ -27,7 +30,7 @@ from supervisor.restart import (
     is_proof,
 )
 from supervisor.spawn import Spawned
-from supervisor.spec import BROKER, STAGES, ChildSpec
+from supervisor.spec import BROKER, MONITOR, STAGES, ChildSpec
 from wf.child import EXIT_BROKER, EXIT_CONFIG
 
 LOGGED_DUMP = 8000  # characters of a stack dump, its end
@@ -85,6 +88,8 @@ class Tree:
         self.fatal: Fatal | None = None
         self._open_stages: set[int] = set()
         self._speaking: list[Process] = []  # have written something
+        self.deaths = Deaths()
+        self.memory_killer = MemoryKiller()
         self._worker_grace_s = worker_grace_s
 
     # What is wanted
@@ -162,7 +167,11 @@ class Tree:
         for stage in range(len(STAGES)):
             if stage in self._open_stages:
                 continue
-            mine = [place for place in self.places.values() if place.spec.stage == stage]
+            mine = [
+                place
+                for place in self.places.values()
+                if place.spec.stage == stage and place.spec.role != MONITOR
+            ]
             if any(place.state() != READY for place in mine):
                 return stage
             self._open_stages.add(stage)
@@ -205,6 +214,8 @@ class Tree:
                 case "progress":
                     done = report.get("done")
                     process.done = done if isinstance(done, int) else process.done
+                case "settled":
+                    self.deaths.settled(report.get("death"))
                 case "failed":
                     process.failure = (str(report.get("cause")), str(report.get("error")))
 
@@ -237,22 +248,25 @@ class Tree:
             process = self.processes.get(ended.si_pid)
             if process is not None:
                 process.kill()  # what it has started and left behind; before its pid is free
-            _, raw = os.waitpid(ended.si_pid, 0)
+            _, raw, usage = os.wait4(ended.si_pid, 0)
             status = os.waitstatus_to_exitcode(raw)
             if process is not None:
-                self._ended(process, status, now)
+                self._ended(process, status, usage.ru_maxrss * 1024, now)
             elif ended.si_pid in self.helpers:
                 self.helpers.pop(ended.si_pid)(status)
             else:
                 logger.bind(orphan_pid=ended.si_pid).debug("orphan.reaped")
 
-    def _ended(self, process: Process, status: int, now: float) -> None:
+    def _ended(self, process: Process, status: int, peak_bytes: int, now: float) -> None:
         self._listen_to(process, now)  # its last words
+        killed = status == -signal.SIGKILL and process.ended_by_us is None
+        process.oom_killed = killed and self.memory_killer.claim(now)
         self._loop.forget(process.spawned.pidfd)
         if process.spawned.report_fd is not None:
             self._loop.forget(process.spawned.report_fd)
         del self.processes[process.pid]
         exit_ = process.ended(status, now)
+        self.deaths.record(process, exit_.cause, status, peak_bytes, now)
         wanted = exit_.cause is Cause.OPERATOR or exit_.cause is Cause.RECYCLE
         log = _log(process).bind(cause=exit_.cause.value, status=describe(status))
         if process.failure is not None:
@@ -311,6 +325,12 @@ class Tree:
         ):
             self.fatal = Fatal(EXIT_ENGINE, f"{what}; {len(pool.breaker.failures)} times of late")
 
+    def tell_monitor(self) -> None:
+        """Give the monitor the deaths that it does not know; a new one learns them all again."""
+        for process in self.in_stage(STAGES.index(MONITOR)):
+            if process.state == READY:
+                self.deaths.deliver(process)
+
     # Time
 
     def tick(self, now: float) -> None:
@@ -349,6 +369,8 @@ class Tree:
                 times.append(process.boot_deadline)
                 if process.spec.role == BROKER:
                     times.append(now + 0.02)  # it cannot tell us; we have to ask
+            if process.has_unsent:
+                times.append(now + 0.02)
         times += [place.next_start for place in self.places.values() if place.process is None]
         times += [pool.breaker.open_until or times[0] for pool in self.pools.values()]
         return max(0.01, min(times_ for times_ in times if times_ > now) - now)
@@ -402,10 +424,10 @@ class Tree:
             process.kill()
 
     def grace_s(self, spec: ChildSpec) -> float:
-        return self._timing.engine_grace_s if spec.is_engine else self._worker_grace_s
+        return self._worker_grace_s if spec.is_worker else self._timing.engine_grace_s
 
     def _policy(self, spec: ChildSpec) -> Policy:
-        return self._timing.engine if spec.is_engine else self._timing.worker
+        return self._timing.worker if spec.is_worker else self._timing.engine
 
 
 def _unproved(place: Place) -> bool:

@@ -25,6 +25,7 @@ class Vigil:
         if now < self._next_look:
             return
         self._next_look = now + LOOK_S
+        self._tree.memory_killer.look(now)
         for process in list(self._tree.processes.values()):
             if process.state == READY:
                 self._look_at(process, now)

@@ -67,9 +67,13 @@ def task_body(
     attempt: int,
     pointer: str,
     input: Any,
+    alone: bool = False,
 ) -> JsonObject:
-    """`activity.tasks.<activity>`. `workflow` is qualified, `pointer` the task's JSON pointer."""
-    return {
+    """`activity.tasks.<activity>`. `workflow` is qualified, `pointer` the task's JSON pointer.
+
+    `alone`: a worker died while the run was with it, so its process runs nothing beside it.
+    """
+    body = {
         "v": VERSION,
         "instance": instance,
         "workflow": workflow,
@@ -79,6 +83,9 @@ def task_body(
         "pointer": pointer,
         "input": input,
     }
+    if alone:
+        body["alone"] = True
+    return body
 
 
 def completed_body(*, run: int, attempt: int, output: Any) -> JsonObject:
@@ -94,6 +101,7 @@ def failed_body(
     retryable: bool = True,
     retry: JsonObject | None = None,
     crash_limit: int | None = None,
+    suspects: int | None = None,
     evidence: JsonObject | None = None,
 ) -> JsonObject:
     """A result that is not a success.
@@ -101,7 +109,9 @@ def failed_body(
     `error`: RFC 7807 {type, status, title, detail, traceback?}. `retry`: the activity's default
     policy (decorator or pool.toml), which holds when no `try` of the definition governs the call:
     {"max_attempts": int, "delay_s": float, "backoff": "constant"|"linear"|"exponential",
-    "max_delay_s": float, "jitter": float 0…1}. `crash_limit` goes with crashed outcomes.
+    "max_delay_s": float, "jitter": float 0…1}. `crash_limit` goes with crashed outcomes, and
+    so does `suspects`: how many tasks were running when the worker died, this one included; 0 when
+    this one is not suspected.
     `evidence`: what dead letters keep (exit status, signal, memory, stack dump, deliveries).
     """
     body: JsonObject = {
@@ -116,6 +126,8 @@ def failed_body(
         body["retry"] = retry
     if crash_limit is not None:
         body["crash_limit"] = crash_limit
+    if suspects is not None:
+        body["suspects"] = suspects
     if evidence is not None:
         body["evidence"] = evidence
     return body

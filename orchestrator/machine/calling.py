@@ -21,7 +21,7 @@ class CallHandler(Handler):
 
     Run: `activity`, `attempt`, `pointer`, `input`, `frame`; `first` is the attempt that it began
     with, when that is not 1 (a `try` around is at it again); once they are not 0, `failures` (that
-    count for the policy) and `crashes` (that do not).
+    count for the policy) and `crashes` (that do not); `alone` after a worker died with it.
     """
 
     def enter(self, step: Step, frame: str, input: Any) -> None:
@@ -168,13 +168,23 @@ def _after(step: Step, run: str, delay_ms: int, error: JsonObject) -> None:
 
 
 def _crashed(step: Step, run: str, event: JsonObject, error: JsonObject) -> None:
-    """Dispatch again at once, without counting it as a failure, up to the crash limit."""
+    """Dispatch again at once, without counting it as a failure, up to the crash limit.
+
+    From now on it runs alone: so the next death, if there is one, tells who is to blame, and
+    nothing else is lost with it. A death in company convicts nobody and does not count.
+    """
     limit = event.get("crash_limit")
     if type(limit) is not int:
         limit = step.limits.default_crash_limit
-    crashes = step.runs[run].get("crashes", 0) + 1
+    state = step.runs[run]
+    suspects = event.get("suspects", 1)
+    if suspects == 0:  # it only happened to be there
+        next_attempt(step, run)
+        _after(step, run, 0, error)
+        return
+    crashes = state.get("crashes", 0) + (suspects == 1 or "alone" in state)
     if crashes < limit:
-        next_attempt(step, run, crashes=crashes)
+        next_attempt(step, run, crashes=crashes, alone=1)
         _after(step, run, 0, error)
         return
     give_up(step, run, error, "crashed", event.get("evidence"))

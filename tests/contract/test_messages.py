@@ -46,6 +46,20 @@ GOLDEN = [
         b'"title":"T","detail":"d"},"retryable":false,"retry":{"max_attempts":3},"crash_limit":3,'
         b'"evidence":{"signal":9}}',
     ),
+    (
+        messages.task_body(
+            instance="o",
+            workflow="w",
+            version="1",
+            run=3,
+            attempt=2,
+            pointer="/",
+            input=1,
+            alone=True,
+        ),
+        b'{"v":1,"instance":"o","workflow":"w","version":"1","run":3,"attempt":2,"pointer":"/",'
+        b'"input":1,"alone":true}',
+    ),
     (messages.command_body(reason="why"), b'{"v":1,"reason":"why"}'),
     (messages.command_body(), b'{"v":1}'),
     (messages.signal_body(data={"ok": True}), b'{"v":1,"data":{"ok":true}}'),

@@ -13,7 +13,11 @@ from supervisor.restart import Policy
 from supervisor.tree import Timing
 from wf.errors import ConfigError
 
-TABLE = {"orchestrator": "fake_entry_points:run", "worker": "fake_entry_points:run"}
+TABLE = {
+    "orchestrator": "fake_entry_points:run",
+    "monitor": "fake_entry_points:run",
+    "worker": "fake_entry_points:run",
+}
 
 
 def timing(figures: dict[str, object]) -> Timing:

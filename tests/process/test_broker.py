@@ -42,7 +42,7 @@ def test_the_broker_is_ready_before_anything_else_starts(pool: PoolDirectory) ->
     assert answers(there["port"])
     assert pool.stop() == 0
     order = [line["role"] for line in pool.logged("stop.stage")]
-    assert order == ["worker", "orchestrator", "broker"]
+    assert order == ["worker", "monitor", "orchestrator", "broker"]
     assert not alive(there["pid"])
 
 
@@ -71,7 +71,7 @@ def test_a_broker_that_is_still_there_from_an_earlier_run_is_waited_for(
     try:
         pool.start(ready=False)
         until(lambda: pool.logged("broker.predecessor.awaited"), "it waits")
-        assert len(pool.logged("process.started")) == 3  # those of the first run
+        assert len(pool.logged("process.started")) == 4  # those of the first run
     finally:
         left_over.terminate()
         left_over.wait(10)

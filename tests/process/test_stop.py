@@ -85,7 +85,7 @@ def test_when_the_supervisor_is_killed_nothing_outlives_it_by_ten_seconds(
     [stopped] = pool.pids("orchestrator")
     os.kill(stopped, signal.SIGSTOP)
     everything = running(pool)
-    assert len(everything) == 7  # and the guard
+    assert len(everything) == 8  # and the guard
     pool.signal(signal.SIGKILL)
     until(lambda: not [pid for pid in everything if alive(pid)], "nothing is left", limit_s=10.0)
     assert len(pool.events("left worker mail")) == 2  # those that could, drained
@@ -115,11 +115,11 @@ def test_a_killed_guard_is_replaced_and_knows_every_child(pool: PoolDirectory, k
     until(lambda: pool.pids("mail"), "the worker is ready")
     known = {process["pid"] for process in pool.status()["processes"]}
     for done in range(kills):
-        _, *children = until(lambda: len(running(pool)) == 4 and running(pool), "there is a guard")
+        _, *children = until(lambda: len(running(pool)) == 5 and running(pool), "there is a guard")
         [guard] = set(children) - known
         os.kill(guard, signal.SIGKILL)
         until(lambda n=done: len(pool.logged("guard.died")) == n + 1, "its death was seen")
-    everything = until(lambda: len(running(pool)) == 4 and running(pool), "there is a new guard")
+    everything = until(lambda: len(running(pool)) == 5 and running(pool), "there is a new guard")
     pool.signal(signal.SIGKILL)
     until(lambda: not [pid for pid in everything if alive(pid)], "nothing is left", limit_s=10.0)
 

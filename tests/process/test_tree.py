@@ -241,7 +241,11 @@ def test_usr2_writes_the_whole_state_to_the_log_and_usr1_is_answered(pool: PoolD
     pool.start()
     pool.signal(signal.SIGUSR2)
     [line] = until(lambda: pool.logged("supervisor.state"), "the state is in the log")
-    assert {p["name"] for p in line["state"]["processes"]} == {"orchestrator", "worker mail #0"}
+    assert {p["name"] for p in line["state"]["processes"]} == {
+        "orchestrator",
+        "monitor",
+        "worker mail #0",
+    }
     pool.signal(signal.SIGUSR1)
     until(lambda: pool.logged("logs.reopen"), "it says that there is nothing to reopen")
 

@@ -377,6 +377,32 @@ def test_a_crash_is_dispatched_again_at_once_up_to_the_limit(outcome):
     assert (letter.evidence["run"], letter.evidence["attempt"]) == (1, 3)
 
 
+def test_a_death_in_company_sends_the_task_out_alone_and_does_not_count():
+    driver = calling()
+    driver.failed(outcome="crashed", suspects=4, crash_limit=2)
+    assert driver.state["runs"]["1"] | {"alone": 1, "crashes": 0} == driver.state["runs"]["1"]
+    driver.failed(outcome="crashed", suspects=1, crash_limit=2)
+    assert driver.status == "running"
+    driver.failed(outcome="crashed", suspects=1, crash_limit=2)
+    assert driver.status == "faulted"
+
+
+def test_a_worker_that_runs_others_beside_a_task_sent_out_alone_does_not_save_it():
+    driver = calling()
+    for _ in range(3):
+        assert driver.status == "running"
+        driver.failed(outcome="crashed", suspects=2, crash_limit=2)
+    assert driver.status == "faulted"
+
+
+def test_a_task_that_only_happened_to_be_there_is_sent_out_again_as_it_was():
+    driver = calling()
+    for _ in range(5):
+        driver.failed(outcome="crashed", suspects=0, crash_limit=1)
+    run = driver.state["runs"]["1"]
+    assert (run["attempt"], run.get("crashes", 0), "alone" in run) == (6, 0, False)
+
+
 def test_crashes_do_not_count_as_failures_of_the_policy():
     driver = calling()
     driver.failed(outcome="crashed")

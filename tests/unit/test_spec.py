@@ -30,13 +30,19 @@ def names(specs: list[ChildSpec]) -> list[str]:
 
 def test_broker_then_orchestrator_then_workers() -> None:
     specs = desired(SETTINGS, [pool("mail", 2)], {})
-    assert names(specs) == ["broker", "orchestrator", "worker mail #0", "worker mail #1"]
-    assert [spec.stage for spec in specs] == [0, 1, 2, 2]
+    assert names(specs) == [
+        "broker",
+        "orchestrator",
+        "monitor",
+        "worker mail #0",
+        "worker mail #1",
+    ]
+    assert [spec.stage for spec in specs] == [0, 1, 2, 3, 3]
 
 
 def test_an_external_broker_is_not_started() -> None:
     settings = SETTINGS.model_copy(update={"nats": NatsSettings(embedded=False)})
-    assert names(desired(settings, [], {})) == ["orchestrator"]
+    assert names(desired(settings, [], {})) == ["orchestrator", "monitor"]
 
 
 def test_a_second_orchestrator_does_not_rename_the_first() -> None:
@@ -84,7 +90,7 @@ def test_changed_orchestrator_settings_replace_the_orchestrator() -> None:
 
 def test_a_pool_that_vanished_stops_before_the_engine_would() -> None:
     change = difference([], desired(SETTINGS, [pool("m", 1)], {}))
-    assert change.stop == ("worker m #0", "orchestrator", "broker")
+    assert change.stop == ("worker m #0", "monitor", "orchestrator", "broker")
 
 
 def test_a_pool_whose_running_module_broke_stays_as_it_is() -> None:

@@ -65,7 +65,7 @@ _PUBLISH = {
         "$JS.API.CONSUMER.INFO.*.*",
         "$JS.ACK.ACTIVITY_TASKS.>",
         "workflow.activity.completed.*.*",
-        *reading("KV_POOL_STATUS", "KV_ACTIVITY_CATALOG"),
+        *reading("KV_POOL_STATUS", "KV_ACTIVITY_CATALOG", "ACTIVITY_TASKS"),
     ),
 }
 _SUBSCRIBE = {"client": ("workflow.finished.*",)}

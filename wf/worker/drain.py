@@ -74,8 +74,7 @@ async def _stop_taking(stations: Sequence[Station], leases: Leases, port: Port) 
     stalled = leases.notice_stall()
     count = 0
     for station, deliveries in zip(stations, untaken, strict=True):
-        unstarted = list(station.lane.waiting)
-        station.lane.waiting.clear()
+        unstarted = station.lane.take_unstarted()
         count += _hand_back(station.lane, unstarted, port)
         for delivery in deliveries if not stalled else ():
             port.nak(delivery)

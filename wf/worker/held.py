@@ -33,6 +33,7 @@ class Held:
     attempt: int
     pointer: str
     input: Any
+    alone: bool = False  # nothing may run beside it
     started_s: float = 0.0  # monotonic; 0.0: not started
     settled: bool = False  # its outcome is reported, or it was handed back
     lease_lost: bool = False  # the loop stalled past ack_wait: somebody else may hold it too
@@ -64,7 +65,8 @@ def parse(delivery: Delivery) -> Held:
         raise MessageError("task: run and attempt must be integers")
     if not (isinstance(workflow, str) and isinstance(pointer, str)):
         raise MessageError("task: workflow and pointer must be texts")
-    return Held(delivery, instance, workflow, run, attempt, pointer, given)
+    alone = body.get("alone") is True
+    return Held(delivery, instance, workflow, run, attempt, pointer, given, alone)
 
 
 def make_context(held: Held, activity: str, timeout_s: float, heartbeat: Any) -> Context:

@@ -13,6 +13,7 @@ from wf.worker.held import Held
 from wf.worker.policy import Policy
 from wf.worker.prefetch import Prefetch
 from wf.worker.result import Results
+from wf.worker.solitude import Solitude
 
 UNSTORED_LIMIT = 2000  # results that wait for the broker before the lane stops taking tasks
 
@@ -27,11 +28,13 @@ class Lane:
     prefetch: Prefetch
     held: dict[int, Held] = field(default_factory=dict)  # by stream sequence; all of them
     waiting: deque[Held] = field(default_factory=deque)  # not started
+    alone: deque[Held] = field(default_factory=deque)  # not started, and to run with nothing else
     running: dict[Held, None] = field(default_factory=dict)  # in order of their start
     stuck: dict[Held, float] = field(default_factory=dict)  # reported, but not ended; since when
     unreadable: dict[int, Delivery] = field(default_factory=dict)  # on their way to DEAD_LETTERS
     draining: bool = False
     slot: SlotWriter = field(default_factory=unseen)
+    solitude: Solitude = field(default_factory=Solitude)  # of the whole process
     _room: asyncio.Future[None] | None = None  # the puller, when it waits for room
 
     @property
@@ -66,8 +69,26 @@ class Lane:
             self.slot.forget(held.place)
             held.place = NO_PLACE
 
+    def take_unstarted(self) -> list[Held]:
+        """What has not started; it is not held any more."""
+        unstarted = [*self.waiting, *self.alone]
+        self.waiting.clear()
+        self.alone.clear()
+        for held in unstarted:
+            self.held.pop(held.delivery.sequence, None)
+        for held in unstarted:
+            if held.alone:
+                self.solitude.gone(held)
+        return unstarted
+
+    def started(self) -> int:
+        """How many were started, or set aside, and are not acknowledged."""
+        return len(self.held) - len(self.waiting) - len(self.alone)
+
     def room(self) -> int:
         """How many more tasks to take now."""
+        if self.solitude.closed:
+            return 0
         if len(self.held) >= UNSTORED_LIMIT + len(self.waiting) + len(self.running):
             return 0
         places = self.policy.concurrency - len(self.stuck)

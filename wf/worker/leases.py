@@ -57,8 +57,6 @@ def _lose(lane: Lane) -> int:
     count = len(lane.held)
     for held in lane.held.values():
         held.lease_lost = True
-    for held in lane.waiting:
-        del lane.held[held.delivery.sequence]
-    lane.waiting.clear()
+    lane.take_unstarted()
     lane.freed()
     return count

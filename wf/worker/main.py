@@ -39,6 +39,7 @@ from wf.worker.puller import Puller
 from wf.worker.pulse import beat
 from wf.worker.result import HEADROOM, Results
 from wf.worker.runner import Runner
+from wf.worker.solitude import Solitude
 from wf.worker.stopping import Stopping
 from wf.worker.surplus import return_surplus
 from wf.worker.watch import Watch, task_limit
@@ -141,6 +142,7 @@ class Worker:
         self._stations = [self._station(definition) for definition in definitions]
         self._lanes = [station.lane for station in self._stations]
         self._slot = self._open_slot()
+        self._share_solitude()
         self._leases = Leases(self._lanes, port)
         self._watch = self._make_watch()
         asyncio.get_running_loop().set_exception_handler(self._callback_failed)
@@ -183,6 +185,15 @@ class Worker:
         for lane in self._lanes:
             lane.slot = slot
         return slot
+
+    def _share_solitude(self) -> None:
+        def offer() -> None:
+            for station in self._stations:
+                station.runner.offer()
+
+        solitude = Solitude(self._lanes, offer)
+        for lane in self._lanes:
+            lane.solitude = solitude
 
     def _in_hand(self) -> int:
         return sum(len(lane.held) for lane in self._lanes)
@@ -240,6 +251,8 @@ class Worker:
         lane.held.pop(held.delivery.sequence, None)
         lane.slot.stored(held.place, held.failed)
         held.place = NO_PLACE
+        if lane.solitude.closed:
+            lane.solitude.gone(held)
         lane.freed()
         self._watch.stored()
 

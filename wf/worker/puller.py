@@ -74,6 +74,8 @@ class Puller:
         lane.held[delivery.sequence] = held
         if delivery.delivered >= lane.policy.max_deliver:
             self._undeliverable(held)
+        elif held.alone:
+            lane.solitude.add(lane, held)
         else:
             lane.waiting.append(held)
 

@@ -105,7 +105,7 @@ class Runner:
         yielded_s = time.monotonic()
         while True:
             self._waking = False
-            while waiting:
+            while waiting and lane.solitude.may_start(waiting[0]):
                 held = waiting.popleft()
                 if waiting and not self._waking:
                     self.offer()  # the next one can run while this one waits for something
@@ -149,7 +149,11 @@ class Runner:
     def _start_threads(self) -> None:
         lane, threads = self._lane, self._threads
         assert threads is not None
-        while lane.waiting and len(lane.running) + len(lane.stuck) < lane.policy.concurrency:
+        while (
+            lane.waiting
+            and len(lane.running) + len(lane.stuck) < lane.policy.concurrency
+            and lane.solitude.may_start(lane.waiting[0])
+        ):
             held = lane.waiting.popleft()
             held.started_s = time.monotonic()
             lane.note_start(held)
@@ -200,11 +204,13 @@ class Runner:
         self._lane.prefetch.measured(duration_s)
         if held.settled:
             self._lane.stuck.pop(held, None)  # reported when its time was up; the place is free
-            return
-        if held.stop is Stop.TIMEOUT:  # whatever it gave after that does not count
-            outgoing = self._timed_out(held)
-        held.settled = True
-        self._report(self._lane, held, outgoing)
+            if self._lane.solitude.closed:
+                self._lane.solitude.advance()
+        else:
+            if held.stop is Stop.TIMEOUT:  # whatever it gave after that does not count
+                outgoing = self._timed_out(held)
+            held.settled = True
+            self._report(self._lane, held, outgoing)
 
     def _expired(self, held: Held) -> None:
         """A running call's time is up."""

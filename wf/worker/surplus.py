@@ -36,6 +36,8 @@ def take_surplus(lane: Lane, now_s: float) -> list[Held]:
 
     Each hand-back counts as a delivery, so a task that has used up half of them stays.
     """
+    if lane.solitude.closed:
+        return _all_but_alone(lane)
     oldest = next(iter(lane.running), None)
     if oldest is None or not lane.waiting or lane.prefetch.fixed is not None:
         return []
@@ -43,11 +45,21 @@ def take_surplus(lane: Lane, now_s: float) -> list[Held]:
     if len(lane.running) + len(lane.stuck) < lane.policy.concurrency:
         return []  # a place is free: what waits starts with the next turn of the loop
     surplus: list[Held] = []
-    while len(lane.waiting) > lane.prefetch.target:
-        held = lane.waiting[-1]
-        if held.lease_lost or held.delivery.delivered * 2 > lane.policy.max_deliver:
-            break
-        lane.waiting.pop()
+    while len(lane.waiting) > lane.prefetch.target and _may_go(lane, lane.waiting[-1]):
+        held = lane.waiting.pop()
         del lane.held[held.delivery.sequence]
         surplus.append(held)
     return surplus
+
+
+def _all_but_alone(lane: Lane) -> list[Held]:
+    """A task runs alone here, for as long as it likes: what waits behind it can run elsewhere."""
+    surplus = [held for held in lane.waiting if not held.alone and _may_go(lane, held)]
+    for held in surplus:
+        lane.waiting.remove(held)
+        del lane.held[held.delivery.sequence]
+    return surplus
+
+
+def _may_go(lane: Lane, held: Held) -> bool:
+    return not held.lease_lost and held.delivery.delivered * 2 <= lane.policy.max_deliver

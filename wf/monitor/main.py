@@ -1,0 +1,87 @@
+"""The monitor's life: connect, be ready, hear the supervisor, until it says stop or is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+
+import uvloop
+from loguru import logger
+
+from wf import log
+from wf.child import EXIT_BROKER, EXIT_OK, Child
+from wf.errors import BrokerError
+from wf.jetstream import client, connection
+from wf.jetstream.port import Port
+from wf.monitor.channel import Channel, open_channel
+from wf.monitor.deaths import Reporter
+from wf.slots import Phase, open_writer
+
+TICK_S = 1.0
+LEAVE_S = 3.0
+
+
+def run(child: Child) -> int:
+    """Entry point of the child process; returns its exit status."""
+    log.configure_child(child)
+    try:
+        return uvloop.run(_serve(child))
+    except BrokerError as error:
+        logger.bind(error=str(error)).error("monitor.cannot_connect")
+        child.failed("broker", str(error))
+        return EXIT_BROKER
+
+
+async def _serve(child: Child) -> int:
+    if child.report_fd is None:
+        raise ValueError("the monitor has nothing to do without a supervisor")
+    port = await client.connect(
+        connection.from_settings(child.settings, "monitor"), role="monitor", name=child.name
+    )
+    try:
+        channel = await open_channel(child.report_fd)
+        await Monitor(child, port, channel).run()
+    finally:
+        await port.close()
+    return EXIT_OK
+
+
+class Monitor:
+    """Its parts, side by side on one event loop."""
+
+    def __init__(self, child: Child, port: Port, channel: Channel) -> None:
+        self._channel = channel
+        self._slot = open_writer(child.slot_fd, 0, child.generation, time.monotonic())
+        self._reporter = Reporter(port, self._settled)
+
+    async def run(self) -> None:
+        """Until SIGTERM, or until the supervisor is gone."""
+        loop = asyncio.get_running_loop()
+        hearing = loop.create_task(self._hear())
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, hearing.cancel)
+        ticking = loop.create_task(self._tick())
+        self._slot.enter(Phase.RUNNING)
+        self._channel.send({"event": "ready"})
+        logger.info("monitor.ready")
+        await asyncio.wait({hearing, ticking}, return_when=asyncio.FIRST_COMPLETED)
+        self._slot.enter(Phase.LEAVING)
+        ticking.cancel()
+        await self._reporter.close(LEAVE_S)
+        await self._channel.close()
+        if not hearing.cancelled():
+            hearing.result()  # a bug of ours is not to be silent
+
+    async def _hear(self) -> None:
+        while (message := await self._channel.next()) is not None:
+            if message.get("event") == "death":
+                self._reporter.take(message)
+
+    async def _tick(self) -> None:
+        while True:
+            self._slot.tick(time.monotonic())
+            await asyncio.sleep(TICK_S)
+
+    def _settled(self, death: int) -> None:
+        self._channel.send({"event": "settled", "death": death})

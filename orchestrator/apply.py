@@ -16,6 +16,7 @@ import orjson
 
 from orchestrator import outbox as outbox_builder
 from orchestrator import record as records
+from orchestrator import sends
 from orchestrator.definition import Definition
 from orchestrator.inbound import Item
 from orchestrator.machine import (
@@ -176,6 +177,8 @@ class _Fold:
             event = {**event, "input": None, "version": "", "refused": refused}
         elif event["kind"] == "result" and self._is_current(event):
             event = fault_event("Result too large", detail, run=event["run"])
+        elif event["kind"] == "child" and self._is_awaited(event):
+            event = fault_event("Output too large", detail, run=event["run"])
         else:
             event = {"kind": "oversize"}  # ignored by the machine
         return event, event
@@ -184,6 +187,11 @@ class _Fold:
         """The result is of its run's current attempt: an older one is no reason to fail it."""
         run = (self._snapshot or {"runs": {}})["runs"].get(str(event["run"]))
         return run is not None and run["attempt"] == event["attempt"]
+
+    def _is_awaited(self, event: JsonObject) -> bool:
+        """A child's output that is too large fails the run that waits for it."""
+        run = (self._snapshot or {"runs": {}})["runs"].get(str(event["run"]))
+        return run is not None and run.get("child") == event.get("child")
 
     def _definition(self, event: JsonObject) -> Definition | None:
         source = self._snapshot if self._snapshot is not None else event
@@ -265,7 +273,7 @@ class _Fold:
                 else:
                     self._cancelled[command.timer] = None
             elif isinstance(command, Send):
-                self._sends.append((command.kind, command.body))
+                sends.merge(self._sends, command.kind, command.body)
             elif isinstance(command, DeadLetter):
                 self._dead.append((command.kind, command.name, command.evidence))
             elif isinstance(command, Finished):

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from loguru import logger
 
 from orchestrator import apply as applying
+from orchestrator import strangers
 from orchestrator.apply import Applied, Limits
 from orchestrator.definitions import Definitions
 from orchestrator.inbound import FLUSH_TIMER, Item
@@ -197,6 +198,7 @@ class Engine:
                 self._release(instance, group[instance] + again.pop(instance, []))
                 continue
             for item in group[instance]:
+                await strangers.refuse(self._port, item, None)
                 self._ignore(item, "expired")
             self._release(instance, again.pop(instance, []))
         return set(absent)
@@ -330,6 +332,8 @@ class Engine:
                 elif reason == "unknown":
                     unknown.append(item)
                 else:
+                    if reason == "exists":
+                        await strangers.refuse(self._port, item, record.snapshot)
                     self._ignore(item, reason)
         if unknown:
             _merge(again, await self._settle_unknown(unknown))

@@ -73,7 +73,7 @@ def to_event(subject: str, data: bytes, sequence: int, timestamp_ms: int) -> tup
             "sequence": sequence,
             "data": body.get("data"),
         }
-    return inbound.instance, {"kind": kind, "name": inbound.name, "body": body}
+    return inbound.instance, _child(inbound.name, body)
 
 
 def _timer(name: str) -> JsonObject:
@@ -101,7 +101,20 @@ def _start(name: str, body: JsonObject, sequence: int, timestamp_ms: int) -> tup
     }
     if isinstance(version, str):
         event["version"] = version
+    for key in ("parent", "depth"):  # of a child; the machine looks at their shapes
+        if key in body:
+            event[key] = body[key]
     return instance, event
+
+
+def _child(run: str, body: JsonObject) -> JsonObject:
+    """The end of a child, as its parent learns of it."""
+    if not run.isdecimal():
+        raise MessageError(f"run {run!r} is not a number")
+    told = {
+        key: body[key] for key in ("child", "status", "output", "error", "reason") if key in body
+    }
+    return {"kind": "child", "run": int(run), **told}
 
 
 def _result(activity: str, body: JsonObject) -> JsonObject:

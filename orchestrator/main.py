@@ -245,6 +245,7 @@ def _limits(settings: Settings, port: Port) -> Limits:
         message=message,
         machine=MachineLimits(
             max_jumps=limits.jumps,
+            max_depth=limits.depth,
             max_retry_delay_ms=int(limits.retry_delay * 1000),
             expressions=ExpressionLimits(limits.expression_time, limits.expression_result),
         ),

@@ -9,6 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from orchestrator.machine.children import CANCEL_CHILD
+from orchestrator.machine.step import CHILD_ENDED, START_CHILD
+from wf import messages, subjects
+from wf.jetstream import topology
 from wf.jetstream.port import Outgoing
 
 JsonObject = dict[str, Any]
@@ -16,7 +20,48 @@ JsonObject = dict[str, Any]
 # (snapshot, body, message id) → (stream, message)
 Builder = Callable[[JsonObject, JsonObject, str], tuple[str, Outgoing]]
 
-BUILDERS: Mapping[str, Builder] = {}
+
+def _start_child(_snapshot: JsonObject, body: JsonObject, _message_id: str) -> tuple[str, Outgoing]:
+    start = messages.start_body(
+        instance=body["id"],
+        input=body["input"],
+        version=body.get("version"),
+        parent=body["parent"],
+        depth=body["depth"],
+    )
+    return topology.WORKFLOW_EVENTS, Outgoing(
+        subjects.start(body["namespace"], body["workflow"]),
+        messages.encode(start),
+        message_id=messages.start_message_id(body["id"]),
+    )
+
+
+def _cancel_child(snapshot: JsonObject, body: JsonObject, message_id: str) -> tuple[str, Outgoing]:
+    reason = f"run {body['run']} of {snapshot['id']}, which started it, has ended"
+    return topology.WORKFLOW_EVENTS, Outgoing(
+        subjects.command(body["id"], "cancel"),
+        messages.encode(messages.command_body(reason=reason)),
+        message_id=message_id,
+    )
+
+
+def _child_ended(snapshot: JsonObject, body: JsonObject, message_id: str) -> tuple[str, Outgoing]:
+    more = {key: body[key] for key in ("error", "reason") if key in body}
+    if body["status"] == "completed":
+        more["output"] = snapshot.get("output")
+    told = messages.child_body(child=snapshot["id"], status=body["status"], **more)
+    return topology.WORKFLOW_EVENTS, Outgoing(
+        subjects.child_completed(body["parent"], body["run"]),
+        messages.encode(told),
+        message_id=message_id,
+    )
+
+
+BUILDERS: Mapping[str, Builder] = {
+    START_CHILD: _start_child,
+    CANCEL_CHILD: _cancel_child,
+    CHILD_ENDED: _child_ended,
+}
 
 
 def build(
@@ -24,3 +69,14 @@ def build(
 ) -> tuple[str, Outgoing]:
     """The stream and the message of one send. Raises KeyError for a kind that nobody builds."""
     return BUILDERS[kind](snapshot, body, message_id)
+
+
+def merge(sends: list[tuple[str, JsonObject]], kind: str, body: JsonObject) -> None:
+    """Add a send to those of the same commit. A child that the commit would start and cancel is
+    neither: the cancellation might overtake the start, and find nobody."""
+    if kind == CANCEL_CHILD:
+        for n, (other, start) in enumerate(sends):
+            if other == START_CHILD and start["id"] == body["id"]:
+                del sends[n]
+                return
+    sends.append((kind, body))

@@ -7,6 +7,8 @@ orchestrator derives it. Pure: time and randomness come in as arguments.
 
 from __future__ import annotations
 
+from hashlib import blake2b
+
 ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 LENGTH = 26
 RANDOM_BYTES = 10
@@ -34,6 +36,20 @@ def derived_id(sequence: int, timestamp_ms: int) -> str:
     if not 0 <= sequence < _TAIL_LIMIT:
         raise ValueError(f"sequence {sequence} does not fit into 80 bits")
     return _encode(timestamp_ms, sequence)
+
+
+CHILD_READABLE = 40
+CHILD_DIGITS = 12
+
+
+def child_id(parent: str, run: int) -> str:
+    """The id of the instance that `run` of `parent` starts: at most 64 characters.
+
+    What can be read of it may be cut; the digits at the end tell it from what anybody else, or
+    another parent, would call an instance.
+    """
+    digits = blake2b(f"{parent}/{run}".encode(), digest_size=CHILD_DIGITS // 2).hexdigest()
+    return f"{parent[:CHILD_READABLE]}-{run}"[: 63 - CHILD_DIGITS] + f"-{digits}"
 
 
 def _encode(time_ms: int, tail: int) -> str:

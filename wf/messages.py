@@ -47,15 +47,34 @@ def decode(data: bytes, what: str = "message") -> JsonObject:
     return body
 
 
-def start_body(*, instance: str | None, input: Any, version: str | None = None) -> JsonObject:
-    """`workflow.start.<type>`; without an id the orchestrator derives one from the sequence."""
+def start_body(
+    *,
+    instance: str | None,
+    input: Any,
+    version: str | None = None,
+    parent: JsonObject | None = None,
+    depth: int = 0,
+) -> JsonObject:
+    """`workflow.start.<type>`; without an id the orchestrator derives one from the sequence.
+
+    `parent`: {"id", "run", "awaited"} of the instance whose run this is, `depth` how many
+    workflows have run each other up to here.
+    """
     body: JsonObject = {"v": VERSION}
     if instance is not None:
         body["id"] = instance
     if version is not None:
         body["version"] = version
+    if parent is not None:
+        body["parent"] = parent
+        body["depth"] = depth
     body["input"] = input
     return body
+
+
+def child_body(*, child: str, status: str, **more: Any) -> JsonObject:
+    """`workflow.child.completed.<parent>.<run>`. `more`: `output`, `error` or `reason`."""
+    return {"v": VERSION, "child": child, "status": status, **more}
 
 
 def task_body(

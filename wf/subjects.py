@@ -48,6 +48,10 @@ def signal(instance: str, name: str) -> str:
     return f"workflow.signal.received.{instance}.{name}"
 
 
+def child_completed(parent: str, run: int) -> str:
+    return f"workflow.child.completed.{parent}.{run}"
+
+
 def command(instance: str, verb: str) -> str:
     return f"workflow.command.requested.{instance}.{verb}"
 

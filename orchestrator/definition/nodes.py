@@ -153,4 +153,16 @@ class Try:
     then: str | None
 
 
-Body = Call | Do | Fork | Set | Switch | Raise | Wait | Try
+@dataclass(frozen=True, slots=True)
+class RunWorkflow:
+    """`run.workflow`: an instance of another workflow, as a child."""
+
+    namespace: str
+    workflow: str
+    version: str | None  # None: the latest when it starts
+    arguments: Template | None
+    awaited: bool
+    returns: bool  # False: `return: none`, the task outputs null
+
+
+Body = Call | Do | Fork | Set | Switch | Raise | Wait | Try | RunWorkflow

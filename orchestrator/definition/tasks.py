@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from orchestrator.definition import forking, kinds, trying
+from orchestrator.definition import forking, kinds, running, trying
 from orchestrator.definition.compiler import BEFORE, EXPORT, INSIDE, Compiler, Scope
 from orchestrator.definition.nodes import Body, Task, Template
 from orchestrator.definition.problems import escape
@@ -28,12 +28,13 @@ KINDS: dict[str, Kind] = {
     "do": Kind(("do",), kinds.do),
     "fork": Kind(("fork",), forking.fork),
     "raise": Kind(("raise",), kinds.raise_),
+    "run": Kind(("run",), running.run),
     "set": Kind(("set",), kinds.set_),
     "switch": Kind(("switch",), kinds.switch),
     "try": Kind(("try", "catch"), trying.try_),
     "wait": Kind(("wait",), kinds.wait),
 }
-LATER = ("emit", "for", "listen", "run")
+LATER = ("emit", "for", "listen")
 
 
 def compile_task(

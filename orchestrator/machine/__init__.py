@@ -2,7 +2,9 @@
 
 Events are dicts with a `kind`:
 
-    start    id, workflow, namespace, version, input, or `refused` (an error object)
+    start    id, workflow, namespace, version, input, or `refused` (an error object); of a child
+             also `parent` {id, run, awaited} and `depth`
+    child    run, child, status and the rest of what machine/children.py says
     result   activity, run, attempt, outcome and the rest of the body in wf/messages.py
     timer    timer
     command  verb (cancel, suspend, resume), sequence (of its message), maybe reason
@@ -12,8 +14,9 @@ Any may carry `facts`, the `fact` of each `expression.faulted` entry in the hist
 application: what depended on the machine then is taken as it was.
 
 The snapshot is JSON: `frames` are the nodes at work (id → node pointer, parent, and what the
-handler of that kind keeps), `runs` the calls that are open, `timers` the ones pending, `applied`
-and `control_sequence` what guards commands, `held` what came while suspended, and counters.
+handler of that kind keeps), `runs` the calls and children that are open, `timers` the ones pending,
+`applied` and `control_sequence` what guards commands, `held` what came while suspended, and
+counters.
 """
 
 from orchestrator.machine.advancing import advance

@@ -7,7 +7,7 @@ from typing import Any
 
 from orchestrator.definition import Definition
 from orchestrator.expressions import ExpressionError, check_depth
-from orchestrator.machine import control, inputs
+from orchestrator.machine import children, control, inputs
 from orchestrator.machine.commands import DeadLetter, Transition
 from orchestrator.machine.errors import CONFIGURATION, VALIDATION, Fault, error_object, mended
 from orchestrator.machine.handlers import HANDLERS
@@ -145,7 +145,7 @@ def _created(definition: Definition | None, event: JsonObject, now_ms: int) -> J
     else:
         workflow, namespace = definition.name, definition.namespace
         version = definition.version
-    return {
+    created = {
         "id": text("id", ""),
         "workflow": workflow,
         "namespace": namespace,
@@ -164,6 +164,13 @@ def _created(definition: Definition | None, event: JsonObject, now_ms: int) -> J
         "last_run": 0,
         "last_timer": 0,
     }
+    parent = children.parent_of(event)
+    if parent is not None:
+        created["parent"] = parent
+    depth = event.get("depth")
+    if type(depth) is int and depth > 0:
+        created["depth"] = depth
+    return created
 
 
 def _fault(step: Step, event: JsonObject) -> None:

@@ -6,6 +6,7 @@ from orchestrator.machine.blocks import BlockHandler
 from orchestrator.machine.calling import CallHandler
 from orchestrator.machine.forking import ForkHandler
 from orchestrator.machine.handler import Handler
+from orchestrator.machine.running import RunHandler
 from orchestrator.machine.simple import DoHandler, RaiseHandler, SetHandler, SwitchHandler
 from orchestrator.machine.trying import TryHandler
 from orchestrator.machine.waiting import WaitHandler
@@ -16,6 +17,7 @@ HANDLERS: dict[str, Handler] = {
     "do": DoHandler(),
     "fork": ForkHandler(),
     "raise": RaiseHandler(),
+    "run": RunHandler(),
     "set": SetHandler(),
     "switch": SwitchHandler(),
     "try": TryHandler(),

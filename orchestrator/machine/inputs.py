@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from orchestrator.machine import results
+from orchestrator.machine import children, results
 from orchestrator.machine.step import Step
 
 JsonObject = dict[str, Any]
@@ -24,6 +24,7 @@ class Input(NamedTuple):
 INPUTS: dict[str, Input] = {
     "result": Input(results.result_to_ignore, results.apply_result, "run"),
     "fault": Input(results.fault_to_ignore, results.apply_fault, "run"),
+    "child": Input(children.reason_to_ignore, children.apply, "run"),
     "timer": Input(results.timer_to_ignore, results.apply_timer, "timer"),
 }
 

@@ -14,6 +14,7 @@ class Limits(NamedTuple):
     max_steps: int = 100_000  # work items of one event; a loop without any wait ends here
     max_retry_delay_ms: int = 30 * DAY_MS
     max_timers: int = 10_000  # pending at once in one instance
+    max_depth: int = 50  # workflows that run each other, so that no recursion is endless
     default_crash_limit: int = 3
     expressions: ExpressionLimits = ExpressionLimits()
 

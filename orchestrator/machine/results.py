@@ -48,8 +48,8 @@ def _is_number(value: Any) -> bool:
 
 def _result(snapshot: JsonObject, run: JsonObject, event: JsonObject) -> str | None:
     attempt, outcome = event.get("attempt"), event.get("outcome")
-    if event.get("activity") != run["activity"]:
-        return "activity"
+    if "child" in run or event.get("activity") != run["activity"]:
+        return "activity"  # a child's run has none
     if type(attempt) is not int or type(outcome) is not str or outcome not in OUTCOMES:
         return "malformed"
     if outcome == COMPLETED:
@@ -87,7 +87,7 @@ def apply_fault(step: Step, event: JsonObject) -> None:
             "pointer": state["pointer"],
             "run": int(run),
             "attempt": state["attempt"],
-            "activity": state["activity"],
+            "activity": state.get("activity") or state["workflow"],
             "outcome": "failed",
         }
     )

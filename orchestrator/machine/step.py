@@ -44,6 +44,10 @@ class Child(NamedTuple):
 
 TERMINAL = frozenset({"cancelled", "faulted", "completed"})
 
+# Kinds of sends (orchestrator/sends.py)
+START_CHILD = "start-child"
+CHILD_ENDED = "child-ended"
+
 
 class Step:
     """Everything that one call of `advance` reads and writes."""
@@ -350,8 +354,21 @@ class Step:
         self.snapshot.pop("held", None)
         self.snapshot["status"] = status
         self.snapshot["ended_ms"] = self.now_ms
+        self._tell_parent(status)
         self.history.append({"type": f"instance.{status}", "status": status, **entry})
         self.commands.append(Finished())
+
+    def _tell_parent(self, status: str) -> None:
+        """A child that is awaited says how it ended. A later commit may change what is in the
+        snapshot (a retry), so the message takes from there only the output."""
+        parent = self.snapshot.get("parent")
+        if parent is None or not parent["awaited"]:
+            return
+        told = {"parent": parent["id"], "run": parent["run"], "status": status}
+        for key, of in (("error", "faulted"), ("reason", "cancelled")):
+            if status == of and key in self.snapshot:
+                told[key] = self.snapshot[key]
+        self.send(CHILD_ENDED, told)
 
     def fault(self, error: JsonObject) -> None:
         """Fault the instance."""

@@ -87,6 +87,7 @@ def test_subjects_are_what_they_were() -> None:
     assert subjects.completed("o", "pay") == "workflow.activity.completed.o.pay"
     assert subjects.signal("o", "ok") == "workflow.signal.received.o.ok"
     assert subjects.command("o", "cancel") == "workflow.command.requested.o.cancel"
+    assert subjects.child_completed("o", 3) == "workflow.child.completed.o.3"
     assert subjects.task("pay") == "activity.tasks.pay"
     assert subjects.timer_scheduled("o", "5") == "workflow.timer.scheduled.o.5"
     assert subjects.timer_fired("o", "5") == "workflow.timer.fired.o.5"

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from wf import messages
+from wf.ids import child_id
 
 TEXT = (Path(__file__).resolve().parents[2] / "docs" / "protocol.md").read_text()
 EXAMPLES = dict(re.findall(r"^```json (\w+)\n(.*)\n```$", TEXT, flags=re.MULTILINE))
@@ -48,6 +49,15 @@ BUILT = {
     ),
     "command": messages.command_body(reason="customer called"),
     "signal": messages.signal_body(data={"approved": True}),
+    "child_start": messages.start_body(
+        instance=child_id("order-4711", 3),
+        input={"weight": 2},
+        parent={"id": "order-4711", "run": 3, "awaited": True},
+        depth=1,
+    ),
+    "child": messages.child_body(
+        child=child_id("order-4711", 3), status="completed", output={"parcel": 7}
+    ),
     "timer": messages.timer_body(timer=3),
 }
 

@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 
 from orchestrator.definition import Definition, parse
-from orchestrator.machine import DEFAULT_LIMITS, Transition, advance
+from orchestrator.machine import DEFAULT_LIMITS, Send, Transition, advance
 
 HEADER = {"dsl": "1.0.3", "namespace": "default", "name": "flow", "version": "1.0.0"}
 ERRORS = "https://open-workflow-specification.org/spec/1.0.0/errors/"
@@ -73,6 +73,8 @@ class Driver:
     def result(self, run: int, attempt: int | None = None, **more: Any) -> Transition:
         """A result of an open run; completed unless `outcome` says otherwise."""
         open_run = self.state["runs"].get(str(run), {"activity": "gone", "attempt": 1})
+        if "child" in open_run:
+            return self.child(run, **more)
         event = {
             "kind": "result",
             "activity": open_run["activity"],
@@ -81,6 +83,11 @@ class Driver:
             "outcome": "completed",
         }
         return self.feed({**event, **more})
+
+    def child(self, run: int, status: str = "completed", **more: Any) -> Transition:
+        """The end of the child that is this run."""
+        child = self.state["runs"].get(str(run), {}).get("child", "gone")
+        return self.feed({"kind": "child", "run": run, "child": child, "status": status, **more})
 
     def done(self, output: Any, run: int | None = None) -> Transition:
         return self.result(self.only_run if run is None else run, output=output)
@@ -116,6 +123,10 @@ class Driver:
             self.sequence += 1
             sequence = self.sequence
         return self.feed({"kind": "command", "verb": verb, "sequence": sequence, **more})
+
+    def sent(self, kind: str) -> list[dict[str, Any]]:
+        """Bodies of all sends of one kind so far."""
+        return [c.body for c in self.commands if isinstance(c, Send) and c.kind == kind]
 
     def types(self) -> list[str]:
         """The types of the last transition's history entries."""

@@ -133,3 +133,23 @@ def test_long_values_are_cut_with_an_ellipsis():
     assert render.brief("x" * 200).endswith("…")
     assert len(render.brief("x" * 200)) == 60
     assert render.brief({"a": 1}) == '{"a":1}'
+
+
+def test_a_parent_lists_its_children_and_a_child_names_its_parent():
+    started = {
+        "type": "child.started",
+        "pointer": "/do/0/ship",
+        "run": 2,
+        "child": "order-1-2-abc",
+        "workflow": "ship",
+        "awaited": True,
+    }
+    ended = {"type": "child.faulted", "pointer": "/do/0/ship", "run": 2, "child": "order-1-2-abc"}
+    history = [entry(1, {"kind": "start"}, [started]), entry(2, {"kind": "child"}, [ended])]
+    shown = text_of(render.instance_view(instance(), history[:1], START_MS))
+    assert "Children" in shown
+    assert "order-1-2-abc" in shown
+    assert "faulted" in text_of(render.instance_view(instance(), history, START_MS))
+    child = instance(parent={"id": "order-1", "run": 2, "awaited": False})
+    shown = text_of(render.instance_view(child, [], START_MS))
+    assert "order-1 (run 2), which does not wait for it" in shown

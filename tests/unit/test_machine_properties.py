@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 
 from orchestrator.definition import parse
 from orchestrator.machine import DEFAULT_LIMITS, Dispatch, SetTimer, advance
+from orchestrator.machine.children import CANCEL_CHILD
+from orchestrator.machine.step import START_CHILD
 from tests.support.machine import HEADER, Driver
 
 LIMITS = DEFAULT_LIMITS._replace(max_steps=2000, max_jumps=50)
@@ -48,6 +50,14 @@ def bodies(depth):
     kinds = [
         st.fixed_dictionaries(
             {"call": st.sampled_from(["one", "two"])}, optional={"with": VALUES.map(objects)}
+        ),
+        st.fixed_dictionaries(
+            {
+                "run": st.fixed_dictionaries(
+                    {"workflow": st.just({"namespace": "default", "name": "flow"})},
+                    optional={"await": st.booleans(), "return": st.just("none")},
+                )
+            }
         ),
         st.fixed_dictionaries({"set": VALUES}),
         st.fixed_dictionaries({"wait": DURATIONS}),
@@ -148,6 +158,7 @@ ODD = [
     {"kind": "result", "run": True, "attempt": 1},
     {"kind": ["x"]},
     {"kind": "signal"},
+    {"kind": "child", "run": 1, "child": "x", "status": "completed"},
     {"kind": "result", "run": 10**30, "activity": "one", "attempt": 1, "outcome": {}},
 ]
 
@@ -172,6 +183,10 @@ def next_event(driver, move):
     if what == "timer":
         return {"kind": "timer", "timer": int(key)}
     run = table[key]
+    if "child" in run:
+        status = {"completed": "completed", "timed-out": "cancelled"}.get(outcome, "faulted")
+        child = {"kind": "child", "run": int(key), "child": run["child"], "status": status}
+        return {**child, "output": output, "error": {"status": 503}}
     event = {
         "kind": "result",
         "activity": run["activity"],
@@ -189,6 +204,11 @@ def check(driver):
     """What holds between any two events."""
     state = driver.state
     assert len(driver.last.commands) == len(set(map(repr, driver.last.commands)))
+    started = {body["id"] for body in driver.sent(START_CHILD)}
+    cancelled = [body["id"] for body in driver.sent(CANCEL_CHILD)]
+    assert len(cancelled) == len(set(cancelled))
+    awaited = {run["child"] for run in state["runs"].values() if "child" in run}
+    assert awaited <= started - set(cancelled)
     for command in driver.last.commands:
         if isinstance(command, Dispatch):
             assert str(command.run) in state["runs"]
@@ -260,6 +280,10 @@ KEYS = st.sampled_from(
         "evidence",
         "facts",
         "refused",
+        "parent",
+        "depth",
+        "child",
+        "status",
         "input",
         "output",
         "retry",
@@ -275,7 +299,8 @@ LIKELY = st.sampled_from([1, "one", "completed", "failed", "crashed", "cancel", 
 @given(
     st.lists(
         st.tuples(
-            st.sampled_from(["start", "result", "timer", "command", "fault", "x"]) | ANY_JSON,
+            st.sampled_from(["start", "result", "timer", "command", "fault", "child", "x"])
+            | ANY_JSON,
             st.dictionaries(KEYS, LIKELY | ANY_JSON, max_size=8),
         ),
         max_size=4,

@@ -104,6 +104,12 @@ def instance_view(
     timers = open_timers(instance.snapshot, now_ms)
     if timers:
         parts += ["", table("Timers", ("TIMER", "WAKES", "DUE", "IN"), timers)]
+    children = child_instances(history)
+    if children:
+        parts += [
+            "",
+            table("Children", ("RUN", "INSTANCE", "WORKFLOW", "STATUS", "TASK"), children),
+        ]
     results = activity_results(history)
     if results:
         columns = ("RUN", "ACTIVITY", "ATTEMPT", "OUTCOME", "AT", "RESULT")
@@ -133,6 +139,11 @@ def _facts(instance: Instance, now_ms: int) -> Table:
         ),
     ):
         facts.add_row(Text(label, style="dim"), value)
+    parent = instance.snapshot.get("parent")
+    if parent:
+        kept = "" if parent.get("awaited") else ", which does not wait for it"
+        text = f"{parent.get('id')} (run {parent.get('run')}){kept}"
+        facts.add_row(Text("Parent", style="dim"), Text(text))
     if instance.snapshot.get("reason"):
         facts.add_row(Text("Reason", style="dim"), Text(str(instance.snapshot["reason"])))
     return facts
@@ -149,7 +160,7 @@ def open_runs(snapshot: JsonObject) -> list[tuple[Any, ...]]:
     return [
         (
             name,
-            record.get("activity", "–"),
+            record.get("activity") or record.get("workflow", "–"),
             record.get("attempt", 1),
             record.get("pointer", "–"),
         )
@@ -200,6 +211,21 @@ def activity_results(history: Sequence[HistoryEntry]) -> list[tuple[Any, ...]]:
     return rows
 
 
+def child_instances(history: Sequence[HistoryEntry]) -> list[tuple[Any, ...]]:
+    """(run, instance, workflow, status, pointer) of every child that history records."""
+    rows: dict[str, tuple[Any, ...]] = {}
+    for record in (record for entry in history for record in entry.entries):
+        kind, child = str(record.get("type")), str(record.get("child"))
+        if kind == "child.started":
+            first = "started" if record.get("awaited") else "not awaited"
+            given = (record.get("run"), child, record.get("workflow", "–"))
+            rows[child] = (*given, Text(first), record.get("pointer", "–"))
+        elif child in rows and kind.startswith("child."):
+            *given, _, pointer = rows[child]
+            rows[child] = (*given, status(kind.removeprefix("child.")), pointer)
+    return list(rows.values())
+
+
 def timeline(history: Sequence[HistoryEntry]) -> RenderableType:
     """`wf history`: one line per event, below it what the machine made of it."""
     if not history:
@@ -235,6 +261,7 @@ def _event_text(event: JsonObject) -> str:
         "start": ("workflow",),
         "result": ("activity", "outcome"),
         "signal": ("name",),
+        "child": ("child", "status"),
         "command": ("verb", "reason"),
         "timer": ("timer",),
     }.get(kind, ())

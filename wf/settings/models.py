@@ -127,6 +127,7 @@ class OrchestratorLimits(Section):
     expression_result: Size = Field(default=4 * 1024 * 1024, ge=1024, le=8_000_000)  # bytes
     memory: Size = Field(default=4 * 1024**3, ge=512 * 1024 * 1024)  # bytes of address space
     jumps: Whole = Field(default=100_000, ge=1)
+    depth: Whole = Field(default=50, ge=1, le=1000)
     retry_delay: Duration = Field(default=86_400.0, gt=0)
 
 

@@ -1,0 +1,148 @@
+"""run: workflow. A child instance, started through the outbox, and what its end means here.
+
+A child is a run without a task: its entry in `runs` has `child` (the instance's id) and `workflow`
+in place of an activity. Its end comes as an event of kind `child`:
+
+    run      that of the parent
+    child    id of the instance that ended
+    status   completed, faulted or cancelled
+    output   when completed
+    error    when faulted
+    reason   maybe, when cancelled
+
+While the child runs, the frame's `release` cancels it: whatever closes the frame, the child ends
+with it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from orchestrator.definition.nodes import RunWorkflow
+from orchestrator.machine import tasks
+from orchestrator.machine.errors import Fault, brief, mended, runtime_error
+from orchestrator.machine.handler import Handler
+from orchestrator.machine.step import START_CHILD, TERMINAL, Step
+from wf.ids import child_id
+from wf.subjects import is_name, qualified
+
+JsonObject = dict[str, Any]
+
+CANCEL_CHILD = "cancel-child"
+
+
+class ChildHandler(Handler):
+    """Frame: `run` and `release`, while the child is awaited."""
+
+    def enter(self, step: Step, frame: str, input: Any) -> None:
+        task = step.task(frame)
+        body: RunWorkflow = task.body
+        given = input
+        if body.arguments is not None:
+            given = tasks.build_inside(step, frame, body.arguments, input)
+        depth = step.snapshot.get("depth", 0) + 1
+        if depth > step.limits.max_depth:
+            detail = (
+                f"{depth - 1} workflows have run each other already: look for one that runs "
+                "itself without an end"
+            )
+            raise Fault(runtime_error("Too many workflows deep", detail, task.pointer), False)
+        run = step.count("last_run")
+        child = child_id(step.snapshot["id"], run)
+        known = {"run": run, "child": child, "workflow": _title(body), "awaited": body.awaited}
+        step.note("child.started", task, **known)
+        start: JsonObject = {
+            "id": child,
+            "namespace": body.namespace,
+            "workflow": body.workflow,
+            "input": given,
+            "parent": {"id": step.snapshot["id"], "run": run, "awaited": body.awaited},
+            "depth": depth,
+        }
+        if body.version is not None:
+            start["version"] = body.version
+        step.send(START_CHILD, start)
+        if not body.awaited:
+            tasks.complete(step, frame, input if body.returns else None)
+            return
+        step.runs[str(run)] = {
+            "workflow": qualified(body.namespace, body.workflow),
+            "child": child,
+            "attempt": 1,
+            "pointer": task.pointer,
+            "frame": frame,
+        }
+        state = step.edit(frame)
+        state["run"] = run
+        state["release"] = [[CANCEL_CHILD, {"id": child, "run": run}]]
+
+    def run_succeeded(self, step: Step, frame: str, output: Any) -> None:
+        body: RunWorkflow = step.task(frame).body
+        tasks.complete(step, frame, output if body.returns else None)
+
+
+def parent_of(event: JsonObject) -> JsonObject | None:
+    """{id, run, awaited} that a start names as its parent; None when it names none."""
+    given = event.get("parent")
+    if type(given) is not dict:
+        return None
+    found = {key: given.get(key) for key in ("id", "run", "awaited")}
+    shape = (type(found["id"]), type(found["run"]), type(found["awaited"]))
+    if shape != (str, int, bool) or not is_name(found["id"]):
+        return None
+    return found
+
+
+def _title(body: RunWorkflow) -> str:
+    return f"{qualified(body.namespace, body.workflow)} {body.version or ''}".strip()
+
+
+def reason_to_ignore(snapshot: JsonObject, event: JsonObject) -> str | None:
+    """Why the end of a child has no effect; None when it has."""
+    run, status = event.get("run"), event.get("status")
+    if type(run) is not int or type(status) is not str or status not in TERMINAL:
+        return "malformed"
+    open_run = snapshot["runs"].get(str(run))
+    if open_run is None or open_run.get("child") != event.get("child"):
+        return "late"
+    return None
+
+
+def apply(step: Step, event: JsonObject) -> None:
+    """The child has ended: so has its run."""
+    run, status = str(event["run"]), event["status"]
+    ended = step.runs.pop(run)
+    frame: str = ended["frame"]
+    state = step.edit(frame)
+    for key in ("run", "release"):
+        state.pop(key, None)
+    error = None if status == "completed" else _error(event, ended)
+    entry = {"pointer": ended["pointer"], "run": event["run"], "child": ended["child"]}
+    if error is not None:
+        entry["error"] = brief(error)
+    step.history.append({"type": f"child.{status}", **entry})
+    handler = step.handler(step.node(frame))
+    if error is None:
+        step.later(frame, handler.run_succeeded, event.get("output"))
+    else:
+        step.later(frame, handler.run_failed, Fault(error))
+
+
+def _error(event: JsonObject, ended: JsonObject) -> JsonObject:
+    """The error of the task: the child's own, which says where in the child it was."""
+    child: JsonObject = {"id": ended["child"], "workflow": ended["workflow"]}
+    if event["status"] == "cancelled":
+        reason = event.get("reason")
+        because = f": {reason}" if type(reason) is str and reason else ""
+        detail = f"instance {ended['child']} of {ended['workflow']} was cancelled{because}"
+        error = runtime_error("Child cancelled", detail, ended["pointer"])
+        return {**error, "child": child}
+    given = event.get("error")
+    if type(given) is dict and type(given.get("instance")) is str:
+        child["instance"] = given["instance"]
+    return {**mended(given, ended["pointer"], **_titled(given)), "child": child}
+
+
+def _titled(given: Any) -> JsonObject:
+    has_title = type(given) is dict and type(given.get("title")) is str
+    return {} if has_title else {"title": "Child faulted"}

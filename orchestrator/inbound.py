@@ -111,10 +111,11 @@ def _child(run: str, body: JsonObject) -> JsonObject:
     """The end of a child, as its parent learns of it."""
     if not run.isdecimal():
         raise MessageError(f"run {run!r} is not a number")
-    told = {
-        key: body[key] for key in ("child", "status", "output", "error", "reason") if key in body
-    }
-    return {"kind": "child", "run": int(run), **told}
+    event: JsonObject = {"kind": "child", "run": int(run)}
+    for key in ("child", "status", "output", "error", "reason"):
+        if key in body:
+            event[key] = body[key]
+    return event
 
 
 def _result(activity: str, body: JsonObject) -> JsonObject:

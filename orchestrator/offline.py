@@ -18,11 +18,12 @@ from orchestrator.machine import (
     Command,
     Dispatch,
     Limits,
+    Send,
     SetTimer,
     Transition,
     advance,
 )
-from orchestrator.machine.step import Step
+from orchestrator.machine.step import START_CHILD, Step
 from orchestrator.stubs import Answer, Stubs
 from wf.messages import COMPLETED
 
@@ -42,7 +43,7 @@ class Applied:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One attempt of a call, and what the stubs answered."""
+    """One attempt of a call, or a child, and what the stubs answered."""
 
     run: int
     attempt: int
@@ -50,6 +51,7 @@ class Asked:
     pointer: str
     input: Any
     answer: Answer
+    child: str = ""  # its id; `activity` is then its workflow
 
 
 @dataclass(slots=True)
@@ -129,6 +131,8 @@ class Offline:
     def _obey(self, command: Command) -> None:
         if isinstance(command, Dispatch):
             self._call(command.run)
+        elif isinstance(command, Send) and command.kind == START_CHILD:
+            self._run_child(command.body)
         elif isinstance(command, SetTimer):
             due_ms: int = self.state["timers"][str(command.timer)]["due_ms"]
             self.later({"kind": "timer", "timer": command.timer}, due_ms - self.now_ms)
@@ -140,6 +144,25 @@ class Offline:
         asked = Asked(number, run["attempt"], run["activity"], run["pointer"], run["input"], answer)
         self.asked.append(asked)
         self.later(result_event(asked), answer.after_ms)
+
+    def _run_child(self, start: JsonObject) -> None:
+        run = self.state["runs"].get(str(start["parent"]["run"]))
+        if run is None:
+            return  # not awaited, or over already
+        answer = self.stubs.answer((run["pointer"], run["workflow"]), start["input"], self.now_ms)
+        place = (start["parent"]["run"], 1, run["workflow"], run["pointer"], start["input"])
+        asked = Asked(*place, answer, child=start["id"])
+        self.asked.append(asked)
+        self.later(child_event(asked), answer.after_ms)
+
+
+def child_event(asked: Asked) -> JsonObject:
+    """The end of a child, as it would have told it."""
+    answer = asked.answer
+    event: JsonObject = {"kind": "child", "run": asked.run, "child": asked.child}
+    if answer.outcome == COMPLETED:
+        return {**event, "status": "completed", "output": answer.output}
+    return {**event, "status": "faulted", "error": answer.error}
 
 
 def result_event(asked: Asked) -> JsonObject:

@@ -46,7 +46,7 @@ def _cancel_child(snapshot: JsonObject, body: JsonObject, message_id: str) -> tu
 
 
 def _child_ended(snapshot: JsonObject, body: JsonObject, message_id: str) -> tuple[str, Outgoing]:
-    more = {key: body[key] for key in ("error", "reason") if key in body}
+    more: JsonObject = {key: body[key] for key in ("error", "reason") if key in body}
     if body["status"] == "completed":
         more["output"] = snapshot.get("output")
     told = messages.child_body(child=snapshot["id"], status=body["status"], **more)

@@ -1,7 +1,7 @@
-"""Stand-ins for activities, to run a definition without workers. Pure.
+"""Stand-ins for activities and child workflows, to run a definition without workers. Pure.
 
-A stub is what the activity gives: JSON in which `${ … }` sees the call's input. An object with one
-of these keys says more:
+A stub is what the activity or the child gives: JSON in which `${ … }` sees the call's input. An
+object with one of these keys says more:
 
     $output     the output, beside other keys
     $error      an error object: the call fails
@@ -58,7 +58,7 @@ class Answer:
 
 @dataclass(slots=True)
 class Stubs:
-    """Stubs by name: of an activity, or a task's JSON pointer, which goes before."""
+    """Stubs by name: of an activity, of a workflow, or a task's JSON pointer, which goes before."""
 
     named: dict[str, tuple[Stub, ...]] = field(default_factory=dict)
     _used: Counter[str] = field(default_factory=Counter)

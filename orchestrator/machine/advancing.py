@@ -145,7 +145,7 @@ def _created(definition: Definition | None, event: JsonObject, now_ms: int) -> J
     else:
         workflow, namespace = definition.name, definition.namespace
         version = definition.version
-    created = {
+    created: JsonObject = {
         "id": text("id", ""),
         "workflow": workflow,
         "namespace": namespace,

@@ -86,7 +86,7 @@ def parent_of(event: JsonObject) -> JsonObject | None:
     given = event.get("parent")
     if type(given) is not dict:
         return None
-    found = {key: given.get(key) for key in ("id", "run", "awaited")}
+    found: JsonObject = {key: given.get(key) for key in ("id", "run", "awaited")}
     shape = (type(found["id"]), type(found["run"]), type(found["awaited"]))
     if shape != (str, int, bool) or not is_name(found["id"]):
         return None

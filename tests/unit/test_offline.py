@@ -167,3 +167,14 @@ def test_what_the_onlooker_sees_changes_nothing():
         offline.run({"amount": 2000})
     assert watched.state == plain.state
     assert watched.log == plain.log
+
+
+def test_a_child_is_answered_by_the_stub_of_its_workflow():
+    run = {"workflow": {"namespace": "sales", "name": "ship", "input": {"n": "${ .n }"}}}
+    definition = define({"ship": {"run": run}}, {"go": {"run": {**run, "await": False}}})
+    offline = Offline(definition, read_stubs({"sales.ship": {"parcel": "${ .n + 1 }"}}))
+    assert offline.run({"n": 1})
+    assert offline.state["output"] == {"parcel": 2}
+    failing = Offline(definition, read_stubs({"sales.ship": {"$error": {"title": "No stock"}}}))
+    assert failing.run({"n": 1})
+    assert failing.state["error"]["title"] == "No stock"

@@ -221,8 +221,8 @@ def child_instances(history: Sequence[HistoryEntry]) -> list[tuple[Any, ...]]:
             given = (record.get("run"), child, record.get("workflow", "–"))
             rows[child] = (*given, Text(first), record.get("pointer", "–"))
         elif child in rows and kind.startswith("child."):
-            *given, _, pointer = rows[child]
-            rows[child] = (*given, status(kind.removeprefix("child.")), pointer)
+            known = rows[child]
+            rows[child] = (*known[:3], status(kind.removeprefix("child.")), known[4])
     return list(rows.values())
 
 

@@ -8,6 +8,7 @@ import signal
 import time
 from typing import Any
 
+import orjson
 from loguru import logger
 
 from supervisor import status
@@ -28,6 +29,7 @@ from supervisor.watch import Watch
 from wf.child import EXIT_BROKER
 from wf.errors import BrokerError
 
+STATUS_S = 5.0  # how often the monitor is told of the whole pool
 SIGNALS = (
     signal.SIGTERM,
     signal.SIGINT,
@@ -64,7 +66,7 @@ class Daemon:
         self._guard = guard
         self.tree = Tree(launcher.launch, self._protect, self.loop, timing, grace_s, random.random)
         self.tree.helpers[self._guard.pid] = self._guard_died
-        self._vigil = Vigil(self.tree)
+        self._vigil = Vigil(self.tree, timing.starved_s)
         commands = {"status": lambda request: self.status()}
         self._control = ControlServer(self.settings.supervisor.state_dir, self.loop, commands)
         self._watch = self._new_watch()
@@ -77,6 +79,8 @@ class Daemon:
         self._restart_needed: tuple[str, ...] = ()
         self._redeploy_too = False  # the reload was asked for by signal: it means everything
         self._up = False
+        self._next_telling = 0.0
+        self._told = 0  # pid of the monitor that knows how we are
 
     def _protect(self, spawned: Spawned) -> None:
         self._guard.protect(spawned)
@@ -111,7 +115,7 @@ class Daemon:
         for number in self._signals.take():
             self._handle(number, now)
         self._vigil.look(now)
-        self.tree.tell_monitor()
+        self._tell_monitor(now)
         self.tree.tick(now)
         self._ask_broker(now)
         if self.tree.fatal and self._stopping is None:
@@ -261,6 +265,20 @@ class Daemon:
             self._watch = known  # keeps what changed while we were validating
 
     # What others see
+
+    def _tell_monitor(self, now: float) -> None:
+        """Deaths at once; how the pool is, often enough for a bucket whose entries expire."""
+        monitor = self.tree.monitor()
+        if monitor is None:
+            return
+        self.tree.deaths.deliver(monitor)
+        if now < self._next_telling and self._told == monitor.pid:
+            return
+        self._next_telling, self._told = now + STATUS_S, monitor.pid
+        workers = [place.spec for place in self.tree.places.values() if place.spec.is_worker]
+        activities = sorted({activity for spec in workers for activity in spec.activities})
+        message = {"event": "status", "activities": activities, "status": self.status()}
+        monitor.send(orjson.dumps(message, default=str))
 
     def status(self) -> dict[str, Any]:
         """The document of `wf-supervisor status --json`."""

@@ -65,7 +65,7 @@ def look(
     turned = header.tick_s != seen.tick_s
     seen.tick_s = header.tick_s
     seen.still_s = 0.0 if turned else seen.still_s + passed_s
-    idle = starving and turned and header.taken_s < now - passed_s - LOOK_S
+    idle = starving and header.held == 0 and header.taken_s < now - passed_s - LOOK_S
     seen.starved_s = seen.starved_s + passed_s if idle else 0.0
     if header.phase is not Phase.RUNNING:
         return None

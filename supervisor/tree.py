@@ -14,6 +14,7 @@ from typing import Any
 
 from loguru import logger
 
+from supervisor.backlog import Backlog
 from supervisor.deaths import Deaths
 from supervisor.loop import Loop
 from supervisor.memory import MemoryKiller
@@ -51,6 +52,7 @@ class Timing:
     boot_timeout_s: float | None = None  # None: as each spec says
     engine_grace_s: float = 10.0  # for the orchestrator and the broker to leave
     watch_interval_s: float = 1.0
+    starved_s: float = 30.0  # a worker that takes nothing for so long, though tasks wait, is stuck
     worker: Policy = field(default_factory=Policy)
     engine: Policy = field(default_factory=lambda: ENGINE)
 
@@ -89,6 +91,7 @@ class Tree:
         self._open_stages: set[int] = set()
         self._speaking: list[Process] = []  # have written something
         self.deaths = Deaths()
+        self.backlog = Backlog()
         self.memory_killer = MemoryKiller()
         self._worker_grace_s = worker_grace_s
 
@@ -216,6 +219,8 @@ class Tree:
                     process.done = done if isinstance(done, int) else process.done
                 case "settled":
                     self.deaths.settled(report.get("death"))
+                case "backlog":
+                    self.backlog.take(report.get("activities"), now)
                 case "failed":
                     process.failure = (str(report.get("cause")), str(report.get("error")))
 
@@ -325,11 +330,12 @@ class Tree:
         ):
             self.fatal = Fatal(EXIT_ENGINE, f"{what}; {len(pool.breaker.failures)} times of late")
 
-    def tell_monitor(self) -> None:
-        """Give the monitor the deaths that it does not know; a new one learns them all again."""
+    def monitor(self) -> Process | None:
+        """The one that is ready."""
         for process in self.in_stage(STAGES.index(MONITOR)):
             if process.state == READY:
-                self.deaths.deliver(process)
+                return process
+        return None
 
     # Time
 

@@ -16,8 +16,9 @@ DRAIN_MARGIN_S = 5.0
 class Vigil:
     """Watches the processes of one tree."""
 
-    def __init__(self, tree: Tree) -> None:
+    def __init__(self, tree: Tree, starved_s: float) -> None:
         self._tree = tree
+        self._starved_s = starved_s
         self._next_look = 0.0
 
     def look(self, now: float) -> None:
@@ -39,7 +40,16 @@ class Vigil:
             process.leave_by(now + grace_s + DRAIN_MARGIN_S)
             return
         tasks = process.tasks() if header.running else []
-        finding = look(process.seen, header, tasks, now, hang_s=process.spec.hang_s)
+        starving = process.spec.is_worker and self._tree.backlog.waits(process.spec.activities, now)
+        finding = look(
+            process.seen,
+            header,
+            tasks,
+            now,
+            hang_s=process.spec.hang_s,
+            starving=starving,
+            starved_limit_s=self._starved_s,
+        )
         if finding is None:
             return
         logger.bind(

@@ -20,6 +20,15 @@ from wf import Context, activity
 
 HERE = Path({here!r})
 
+if (HERE / "deaf").exists():
+    from wf.worker.puller import Puller
+
+    async def pulls_nothing(self):
+        (HERE / "deaf").unlink(missing_ok=True)  # only this one
+        await asyncio.sleep(3600)
+
+    Puller.run = pulls_nothing
+
 def note(word, name, context):
     fd = os.open(HERE / "notes", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     line = f"{{word}} {{name}} {{context.attempt}} {{os.getpid()}} {{time.time()}}\\n"

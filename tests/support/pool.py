@@ -78,6 +78,7 @@ class RealPool:
             "WF_NATS__PORT": str(free_port()),
             **environment,
         }
+        self.command = ["-m", "supervisor.main", "--config", str(config)]
         self.supervisor: subprocess.Popen[bytes] | None = None
         self._seen: set[psutil.Process] = set()
 
@@ -98,7 +99,7 @@ class RealPool:
         begun = time.monotonic()
         with self.log.open("ab") as log:
             self.supervisor = subprocess.Popen(
-                [sys.executable, "-m", "supervisor.main", "--config", str(self.config)],
+                [sys.executable, *self.command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

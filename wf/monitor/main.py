@@ -13,9 +13,11 @@ from wf import log
 from wf.child import EXIT_BROKER, EXIT_OK, Child
 from wf.errors import BrokerError
 from wf.jetstream import client, connection
-from wf.jetstream.port import Port
+from wf.jetstream.client import JetStream
+from wf.monitor.backlog import Backlog, Figures
 from wf.monitor.channel import Channel, open_channel
 from wf.monitor.deaths import Reporter
+from wf.monitor.status import Status
 from wf.slots import Phase, open_writer
 
 TICK_S = 1.0
@@ -50,10 +52,13 @@ async def _serve(child: Child) -> int:
 class Monitor:
     """Its parts, side by side on one event loop."""
 
-    def __init__(self, child: Child, port: Port, channel: Channel) -> None:
+    def __init__(self, child: Child, port: JetStream, channel: Channel) -> None:
         self._channel = channel
         self._slot = open_writer(child.slot_fd, 0, child.generation, time.monotonic())
         self._reporter = Reporter(port, self._settled)
+        self._activities: list[str] = []
+        self._backlog = Backlog(port, lambda: self._activities, self._tell_backlog)
+        self._status = Status(port, child.settings.supervisor.name, self._backlog)
 
     async def run(self) -> None:
         """Until SIGTERM, or until the supervisor is gone."""
@@ -61,27 +66,39 @@ class Monitor:
         hearing = loop.create_task(self._hear())
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, hearing.cancel)
-        ticking = loop.create_task(self._tick())
+        parts = {
+            loop.create_task(part)
+            for part in (self._tick(), self._backlog.run(), self._status.run())
+        }
         self._slot.enter(Phase.RUNNING)
         self._channel.send({"event": "ready"})
         logger.info("monitor.ready")
-        await asyncio.wait({hearing, ticking}, return_when=asyncio.FIRST_COMPLETED)
+        ended, _ = await asyncio.wait({hearing, *parts}, return_when=asyncio.FIRST_COMPLETED)
         self._slot.enter(Phase.LEAVING)
-        ticking.cancel()
+        for part in (hearing, *parts):
+            part.cancel()
         await self._reporter.close(LEAVE_S)
         await self._channel.close()
-        if not hearing.cancelled():
-            hearing.result()  # a bug of ours is not to be silent
+        for part in ended:
+            if not part.cancelled():
+                part.result()  # a bug of ours is not to be silent
 
     async def _hear(self) -> None:
         while (message := await self._channel.next()) is not None:
-            if message.get("event") == "death":
-                self._reporter.take(message)
+            match message.get("event"):
+                case "death":
+                    self._reporter.take(message)
+                case "status":
+                    self._status.document = message["status"]
+                    self._activities = message["activities"]
 
     async def _tick(self) -> None:
         while True:
             self._slot.tick(time.monotonic())
             await asyncio.sleep(TICK_S)
+
+    def _tell_backlog(self, figures: dict[str, Figures]) -> None:
+        self._channel.send({"event": "backlog", "activities": figures})
 
     def _settled(self, death: int) -> None:
         self._channel.send({"event": "settled", "death": death})

@@ -150,6 +150,9 @@ def _as_path(tree: Any) -> tuple[str | None, tuple[str, ...] | None]:
 # --- evaluation ---------------------------------------------------------------------------------
 
 
+AGAIN_S = 0.1
+
+
 class _Deadline(BaseException):
     """Raised by the timer's handler. Not an Exception, so that no handler of jq swallows it."""
 
@@ -177,7 +180,8 @@ class _Timer:
         try:
             try:
                 self.armed = True
-                signal.setitimer(signal.ITIMER_VIRTUAL, deadline_s)
+                # Again and again: what is raised within a callback of the collector is swallowed.
+                signal.setitimer(signal.ITIMER_VIRTUAL, deadline_s, AGAIN_S)
                 return function()
             finally:
                 self.armed = False

@@ -3,6 +3,7 @@
 import math
 import signal
 import threading
+import time
 
 import jq
 import orjson
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator import expressions
 from orchestrator.expressions import (
     NOW,
     REFUSED,
@@ -315,3 +317,23 @@ def test_marks():
     assert strip_marks("  ${.a}\n") == ".a"
     assert strip_marks("x ${.a}") is None
     assert strip_marks("$.a") is None
+
+
+class Busy:
+    """What the deadline strikes first: Python swallows what is raised in here."""
+
+    def __del__(self) -> None:
+        until_s = time.process_time() + 0.3
+        while time.process_time() < until_s:
+            pass
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_deadline_that_strikes_where_it_is_swallowed_strikes_again() -> None:
+    def endless() -> None:
+        Busy()
+        while True:
+            pass
+
+    with pytest.raises(expressions._Deadline):
+        expressions._timer.call(endless, 0.1)

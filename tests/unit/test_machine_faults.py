@@ -483,6 +483,8 @@ def test_an_instance_whose_definition_is_gone_faults_with_its_name():
 # --- facts ----------------------------------------------------------------------------------------
 
 
+# hypothesis has a callback of the collector, in which the deadline may strike.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_what_depended_on_the_machine_is_recorded_and_replayed_as_a_fact():
     slow = define({"ok": {"set": {"x": "${ .x }"}}}, {"t": {
         "try": [{"s": {"set": {"x": "${ [recurse(.x + 1 | {x: .})] }"}}}],

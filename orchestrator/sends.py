@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from orchestrator.machine.children import CANCEL_CHILD
+from orchestrator.machine.emitting import EMIT
 from orchestrator.machine.step import CHILD_ENDED, START_CHILD
-from wf import messages, subjects
+from wf import cloudevents, messages, subjects
 from wf.jetstream import topology
 from wf.jetstream.port import Outgoing
 
@@ -19,6 +20,10 @@ JsonObject = dict[str, Any]
 
 # (snapshot, body, message id) → (stream, message)
 Builder = Callable[[JsonObject, JsonObject, str], tuple[str, Outgoing]]
+
+
+def _emit(snapshot: JsonObject, body: JsonObject, message_id: str) -> tuple[str, Outgoing]:
+    return topology.CLOUD_EVENTS, cloudevents.outgoing(body["event"], message_id)
 
 
 def _start_child(_snapshot: JsonObject, body: JsonObject, _message_id: str) -> tuple[str, Outgoing]:
@@ -61,6 +66,7 @@ BUILDERS: Mapping[str, Builder] = {
     START_CHILD: _start_child,
     CANCEL_CHILD: _cancel_child,
     CHILD_ENDED: _child_ended,
+    EMIT: _emit,
 }
 
 

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
 from wf import subjects
-from wf.client import Client
+from wf.client import CLIENT_SOURCE, Client
 from wf.definitions import RegisteredDefinition
 from wf.dial import CONNECT_S
 from wf.instances import WINDOW, HistoryEntry, Instance, Recent
@@ -139,6 +139,18 @@ class BlockingClient:
     def signal(self, id: str, name: str, data: Any = None) -> None:
         """See `Client.signal`."""
         self._run(self._client.signal(id, name, data))
+
+    def emit(
+        self,
+        type: str,
+        data: Any = None,
+        *,
+        source: str = CLIENT_SOURCE,
+        id: str | None = None,
+        **attributes: Any,
+    ) -> dict[str, Any]:
+        """See `Client.emit`."""
+        return self._run(self._client.emit(type, data, source=source, id=id, **attributes))
 
     def cancel(self, id: str, reason: str | None = None) -> None:
         """See `Client.cancel`."""

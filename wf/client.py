@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from wf import definitions, instances, messages, subjects
+from wf import cloudevents, definitions, instances, messages, subjects
 from wf.definitions import RegisteredDefinition
 from wf.dial import CONNECT_S, dial
 from wf.errors import DefinitionError, NotEnded
@@ -20,6 +21,7 @@ from wf.plugins import resolve
 from wf.starting import Start, Started, fresh_id, start_all
 from wf.storing import refused, store_one
 
+CLIENT_SOURCE = "/clients/wf"  # of events that name no other
 REREAD_S = 2.0  # a lost `finished` notice delays a waiter by no more than this
 
 JsonObject = dict[str, Any]
@@ -179,6 +181,37 @@ class Client:
         subjects.check_name("instance", id)
         subjects.check_name("signal", name)
         await self._send(subjects.signal(id, name), messages.signal_body(data=data))
+
+    async def emit(
+        self,
+        type: str,
+        data: Any = None,
+        *,
+        source: str = CLIENT_SOURCE,
+        id: str | None = None,
+        **attributes: Any,
+    ) -> JsonObject:
+        """Publish a CloudEvent and return it when the broker has stored it.
+
+        `attributes`: subject, time, dataschema, and extensions (names of a-z 0-9). The same `id`
+        within two minutes is stored once. Raises MessageError for what is no CloudEvent.
+        """
+        event: JsonObject = {
+            "specversion": cloudevents.SPEC_VERSION,
+            "id": fresh_id() if id is None else id,
+            "source": source,
+            "type": type,
+            "time": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            **attributes,
+        }
+        if data is not None:
+            event["data"] = data
+        cloudevents.check(event)
+        message = cloudevents.outgoing(event, f"{event['source']}:{event['id']}")
+        outcome = await store_one(self._port, topology.CLOUD_EVENTS, message)
+        if isinstance(outcome, Rejected):
+            raise refused(topology.CLOUD_EVENTS, outcome)
+        return event
 
     async def cancel(self, id: str, reason: str | None = None) -> None:
         """Ask for the instance to be cancelled; returns when the broker has stored the wish."""

@@ -11,6 +11,10 @@ NAME = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 NAME_RULE = "1 to 64 characters of A-Z a-z 0-9 _ -"
 
 DEFAULT_NAMESPACE = "default"
+CLOUD_EVENTS = "cloudevents."
+
+_PLAIN = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\Z")
+_UNSAFE = re.compile(r"[^A-Za-z0-9_.-]")
 
 
 def is_name(text: str) -> bool:
@@ -91,6 +95,52 @@ def catalog(activity: str) -> str:
 
 def dead_letter(kind: str, name: str) -> str:
     return f"dead.{kind}.{name}"
+
+
+def cloud_event(type_: str) -> str:
+    """Subject of a CloudEvent. Dots of the type stay; bytes that a token may not have, and dots
+    that would leave a token empty, are written `=XX`, so that two types never share a subject."""
+    return CLOUD_EVENTS + encoded(type_)
+
+
+def cloud_event_type(subject: str) -> str:
+    """The type that `cloud_event` put into a subject. Raises MessageError for any other."""
+    return decoded(subject.removeprefix(CLOUD_EVENTS))
+
+
+def encoded(text: str) -> str:
+    """`text` as one or more tokens of a subject or key; see `cloud_event`."""
+    if _PLAIN.match(text):
+        return text
+    tokens = [_UNSAFE.sub(_escape, token) for token in text.split(".")]
+    joined = tokens[0]
+    for token in tokens[1:]:
+        empty = not token or not joined or joined.endswith("=2E")
+        joined += ("=2E" if empty else ".") + token
+    return joined
+
+
+def encoded_token(text: str) -> str:
+    """`text` as just one token."""
+    return _UNSAFE.sub(_escape, text).replace(".", "=2E")
+
+
+def decoded(text: str) -> str:
+    """What `encoded` or `encoded_token` was given. Raises MessageError for anything else."""
+    if "=" not in text:
+        return text
+    data = re.sub(rb"=([0-9A-F]{2})", lambda found: bytes([int(found[1], 16)]), text.encode())
+    try:
+        plain = data.decode()
+    except UnicodeDecodeError as error:
+        raise MessageError(f"subject {text!r} is not encoded as docs/protocol.md says") from error
+    if text not in (encoded(plain), encoded_token(plain)):
+        raise MessageError(f"subject {text!r} is not encoded as docs/protocol.md says")
+    return plain
+
+
+def _escape(found: re.Match[str]) -> str:
+    return "".join(f"={byte:02X}" for byte in found[0].encode("utf-8", "surrogatepass"))
 
 
 class Inbound(NamedTuple):

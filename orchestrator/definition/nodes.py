@@ -131,6 +131,11 @@ class Fork:
 
 
 @dataclass(frozen=True, slots=True)
+class Emit:
+    properties: tuple[tuple[str, Template], ...]  # CloudEvents attributes and `data`
+
+
+@dataclass(frozen=True, slots=True)
 class Retry:
     when: Expression | None
     except_when: Expression | None
@@ -165,4 +170,4 @@ class RunWorkflow:
     returns: bool  # False: `return: none`, the task outputs null
 
 
-Body = Call | Do | Fork | Set | Switch | Raise | Wait | Try | RunWorkflow
+Body = Call | Do | Emit | Fork | Set | Switch | Raise | Wait | Try | RunWorkflow

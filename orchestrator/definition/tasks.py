@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from orchestrator.definition import forking, kinds, running, trying
+from orchestrator.definition import emitting, forking, kinds, running, trying
 from orchestrator.definition.compiler import BEFORE, EXPORT, INSIDE, Compiler, Scope
 from orchestrator.definition.nodes import Body, Task, Template
 from orchestrator.definition.problems import escape
@@ -26,6 +26,7 @@ class Kind(NamedTuple):
 KINDS: dict[str, Kind] = {
     "call": Kind(("call", "with"), kinds.call),
     "do": Kind(("do",), kinds.do),
+    "emit": Kind(("emit",), emitting.emit),
     "fork": Kind(("fork",), forking.fork),
     "raise": Kind(("raise",), kinds.raise_),
     "run": Kind(("run",), running.run),
@@ -34,7 +35,7 @@ KINDS: dict[str, Kind] = {
     "try": Kind(("try", "catch"), trying.try_),
     "wait": Kind(("wait",), kinds.wait),
 }
-LATER = ("emit", "for", "listen")
+LATER = ("for", "listen")
 
 
 def compile_task(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from orchestrator.machine.blocks import BlockHandler
 from orchestrator.machine.calling import CallHandler
+from orchestrator.machine.emitting import EmitHandler
 from orchestrator.machine.forking import ForkHandler
 from orchestrator.machine.handler import Handler
 from orchestrator.machine.running import RunHandler
@@ -15,6 +16,7 @@ HANDLERS: dict[str, Handler] = {
     "block": BlockHandler(),
     "call": CallHandler(),
     "do": DoHandler(),
+    "emit": EmitHandler(),
     "fork": ForkHandler(),
     "raise": RaiseHandler(),
     "run": RunHandler(),

@@ -132,7 +132,7 @@ class Step:
 
     def count(self, name: str) -> int:
         """The next number of a counter that is never reset."""
-        number: int = self.snapshot[name] + 1
+        number: int = self.snapshot.get(name, 0) + 1
         self.snapshot[name] = number
         return number
 

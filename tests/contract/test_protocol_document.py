@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from wf import messages
+from wf import cloudevents, messages
 from wf.ids import child_id
 
 TEXT = (Path(__file__).resolve().parents[2] / "docs" / "protocol.md").read_text()
@@ -62,15 +62,32 @@ BUILT = {
 }
 
 
+EVENT = {
+    "specversion": "1.0",
+    "id": "order-4711:1",
+    "source": "/workflows/default/order",
+    "time": "2026-01-31T12:00:00.000Z",
+    "type": "com.example.order.placed.v1",
+    "data": {"order": 4711},
+}
+
+
+def test_a_cloud_event_is_what_the_builder_makes():
+    message = cloudevents.outgoing(EVENT, "id")
+    assert EXAMPLES["cloudevent"] == message.data.decode()
+    assert message.subject == "cloudevents.com.example.order.placed.v1"
+
+
 @pytest.mark.parametrize("name", BUILT)
 def test_an_example_is_what_the_builder_makes(name):
     assert EXAMPLES[name] == messages.encode(BUILT[name]).decode()
 
 
 def test_every_example_is_tested_and_of_this_version():
-    assert set(EXAMPLES) == set(BUILT)
+    assert set(EXAMPLES) == {*BUILT, "cloudevent"}
     for block in re.findall(r"^ *```json.*\n(.*)\n *```$", TEXT, flags=re.MULTILINE):
-        assert json.loads(block)["v"] == messages.VERSION
+        body = json.loads(block)
+        assert "specversion" in body or body["v"] == messages.VERSION
 
 
 def test_every_outcome_is_explained():

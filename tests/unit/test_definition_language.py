@@ -111,7 +111,7 @@ def test_what_is_wrong_with_a_fork_is_said_with_its_place(fork, place, said):
 
 @pytest.mark.parametrize(
     "construct",
-    [{"emit": {}}, {"for": {"in": "."}, "do": []}, {"listen": {}}],
+    [{"for": {"in": "."}, "do": []}, {"listen": {}}],
 )
 def test_constructs_that_do_not_run_yet_are_refused_with_their_place(construct):
     problem = the_problem(construct)

@@ -31,6 +31,12 @@ DURATIONS = st.sampled_from(["PT0S", "PT1S", {"minutes": 1}, '${ .wait // "PT2S"
 ERRORS = st.sampled_from(
     [{"type": "x", "status": 400}, {"type": "x", "status": 503, "title": "${ .n | tostring }"}]
 )
+EVENTS = st.sampled_from(
+    [
+        {"event": {"with": {"type": "x.done", "data": "${ . }"}}},
+        {"event": {"with": {"type": "x.done", "subject": "${ .n }"}}},
+    ]
+)
 RETRIES = st.fixed_dictionaries(
     {"limit": st.sampled_from([{"attempt": {"count": 3}}, {"duration": "PT3S"}])},
     optional={
@@ -61,6 +67,7 @@ def bodies(depth):
         ),
         st.fixed_dictionaries({"set": VALUES}),
         st.fixed_dictionaries({"wait": DURATIONS}),
+        st.fixed_dictionaries({"emit": EVENTS}),
         st.fixed_dictionaries({"raise": st.fixed_dictionaries({"error": ERRORS})}),
         st.fixed_dictionaries(
             {

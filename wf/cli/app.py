@@ -187,6 +187,33 @@ def signal(
 
 
 @app.command()
+def emit(
+    type: Annotated[str, typer.Argument(metavar="TYPE", help="Such as com.example.paid.v1.")],
+    data: Annotated[
+        str | None,
+        typer.Option("--data", metavar="JSON|@FILE|-", help="What the event carries."),
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option("--source", metavar="URI", help="Where it comes from.")
+    ] = None,
+    subject: Annotated[
+        str | None, typer.Option("--subject", metavar="TEXT", help="What it is about.")
+    ] = None,
+    event_id: Annotated[
+        str | None, typer.Option("--id", metavar="ID", help="Stored once in two minutes.")
+    ] = None,
+    config: options.Config = None,
+    server: options.Server = None,
+    json: options.Json = False,
+) -> None:
+    """Publish a CloudEvent to whoever listens."""
+    from wf.cli import steering
+
+    given = {"source": source, "subject": subject, "id": event_id}
+    raise typer.Exit(steering.emit(_target(config, server), type, data, given, json=json))
+
+
+@app.command()
 def cancel(
     id: options.Identifier,
     reason: options.Reason = None,

@@ -1,6 +1,8 @@
-"""`wf signal`, `wf cancel`, `wf suspend`, `wf resume`."""
+"""`wf signal`, `wf emit`, `wf cancel`, `wf suspend`, `wf resume`."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from wf.cli import exits, inputs, output, session
 from wf.client import Client
@@ -23,6 +25,24 @@ def signal(target: session.Target, id: str, name: str, data: str | None, *, json
             output.print_json({"id": id, "signal": name})
         else:
             output.print_line(f"signal {name} sent to {id}")
+        return exits.OK
+
+    return session.run(target, work)
+
+
+def emit(
+    target: session.Target, type: str, data: str | None, given: dict[str, str | None], *, json: bool
+) -> int:
+    """Publish one CloudEvent; `given` are its other attributes, None where left out."""
+    value = inputs.read_json(data, "--data")
+    attributes: dict[str, Any] = {name: text for name, text in given.items() if text is not None}
+
+    async def work(client: Client) -> int:
+        event = await client.emit(type, value, **attributes)
+        if json:
+            output.print_json(event)
+        else:
+            output.print_line(f"event {event['id']} of type {type} is stored")
         return exits.OK
 
     return session.run(target, work)

@@ -57,6 +57,7 @@ _PUBLISH = {
         "workflow.signal.received.>",
         "workflow.command.requested.>",
         "$KV.WORKFLOW_DEFINITIONS.>",
+        "cloudevents.>",
         *reading(*_CLIENT_READS),
     ),
     "monitor": (

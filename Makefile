@@ -3,6 +3,7 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 WORKERS ?= 2
+SOAK_S ?= 0
 CONFIG ?= config/pool.toml
 
 VENV := .venv
@@ -10,10 +11,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 # In the order of their cost.
-TIERS := unit contract integration process faults
+TIERS := unit contract simulation integration process faults
 
 .DEFAULT_GOAL := help
-.PHONY: .FORCE help demo run test lint format bench clean test-systemd $(addprefix test-,$(TIERS))
+.PHONY: .FORCE help demo run test soak lint format bench clean test-systemd $(addprefix test-,$(TIERS))
 
 help:  ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -32,6 +33,9 @@ test-systemd: WORKERS := 1
 
 test-systemd $(addprefix test-,$(TIERS)): test-%: $(READY)
 	@tools/tiers $(BIN)/python $(WORKERS) $*
+
+soak: $(READY)  ## simulate with seeds at random until stopped, or for SOAK_S seconds
+	@$(BIN)/python -m tests.simulation --jobs $(WORKERS) --seconds $(SOAK_S)
 
 lint: $(READY)  ## ruff, mypy, import contracts
 	@$(BIN)/ruff check .

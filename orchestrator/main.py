@@ -100,8 +100,18 @@ async def _serve(child: Child) -> int:
 class Orchestrator:
     """The parts of one orchestrator process, wired together."""
 
-    def __init__(self, child: Child, port: Port, ensure: Callable[[], Awaitable[object]]) -> None:
-        """`ensure` makes and updates the streams, buckets and consumers."""
+    def __init__(
+        self,
+        child: Child,
+        port: Port,
+        ensure: Callable[[], Awaitable[object]],
+        *,
+        clock_ms: Callable[[], int] | None = None,
+        new_token: Callable[[], str] | None = None,
+    ) -> None:
+        """`ensure` makes and updates the streams, buckets and consumers. `clock_ms` gives
+        milliseconds since the epoch, `new_token` commit tokens. The rest goes by the loop's time.
+        """
         settings = child.settings
         self._child = child
         self._settings = settings
@@ -121,13 +131,13 @@ class Orchestrator:
         )
         self._timer_cap = TimerCap(port, settings.orchestrator.limits.pending_timers)
         publisher = Publisher(port, self._timer_cap)
-        new_token = token_maker()
+        new_token = new_token or token_maker()
         self._parking = Parking(
             port,
             self._store,
             publisher,
             new_token=new_token,
-            now_ms=now_ms,
+            now_ms=clock_ms or now_ms,
             ack=self._ack,
             release=self._service.release,
             on_hold=self._service.hold,
@@ -199,8 +209,9 @@ class Orchestrator:
             await asyncio.sleep(period_s)
 
     async def _tick(self) -> None:
-        self._slot.tick(time.monotonic())
-        self._leases.renew(time.monotonic())
+        now_s = asyncio.get_running_loop().time()
+        self._slot.tick(now_s)
+        self._leases.renew(now_s)
         self._child.progress(self._engine.counts["applied"])
         if self._child.orphaned():
             logger.warning("orchestrator.orphaned")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import time
 from collections import Counter
 
 import orjson
@@ -99,9 +98,10 @@ class Service:
         pull = await self._port.pull(stream, consumer, window=self._batch * 2)
         self._pulls.append(pull)
         limit = self._batch * HELD_AHEAD
+        loop = asyncio.get_running_loop()
         while not self._stopping:
             deliveries = await pull.next(self._batch)
-            now_s = time.monotonic()
+            now_s = loop.time()
             for delivery in deliveries:
                 item = read(delivery)
                 if isinstance(item, Unreadable):

@@ -27,9 +27,6 @@ def reason_to_ignore(snapshot: JsonObject, event: JsonObject) -> str | None:
         return None
     if sequence < snapshot["control_sequence"]:
         return "stale"
-    suspended = snapshot["status"] == "suspended"
-    if (verb == "suspend") == suspended:
-        return "suspended" if suspended else "not suspended"
     return None
 
 
@@ -43,7 +40,10 @@ def apply(step: Step, event: JsonObject) -> None:
         step.finish("cancelled", **reason)
         return
     step.snapshot["control_sequence"] = sequence
-    if verb == "suspend":
+    if (verb == "suspend") == (step.snapshot["status"] == "suspended"):
+        # It changes nothing now, but an older command that comes after it must not count.
+        step.history.append({"type": "command.redundant", "verb": verb, "sequence": sequence})
+    elif verb == "suspend":
         step.snapshot["status"] = "suspended"
         step.snapshot["held"] = []
         step.history.append({"type": "instance.suspended", "status": "suspended", **reason})

@@ -15,12 +15,13 @@ SAVED_KEPT = 8
 
 @dataclass(slots=True)
 class Request:
-    """A pull's request for `left` more messages. `give(message, delivered, pending)` sends one and
-    says whether anybody is there to get it."""
+    """A pull's request for `left` more messages: `give(consumer, message, delivered, pending)`
+    sends one. `is_open`: somebody still listens there."""
 
     left: int
-    give: Callable[[MemoryConsumer, Message, int, int], bool]
-    owner: object  # of one generation of one pull
+    give: Callable[[MemoryConsumer, Message, int, int], None]
+    is_open: Callable[[], bool]
+    owner: object  # one generation of one pull
 
 
 @dataclass(slots=True)
@@ -102,7 +103,10 @@ class MemoryConsumer:
         self._save()
         limit = self.config["max_ack_pending"]
         while self.requests:
-            message = self._take(self.requests, limit)
+            if not self.requests[0].is_open():
+                self.requests.popleft()
+                continue
+            message = self._take(limit)
             if message is None:
                 return
             request = self.requests.popleft()
@@ -114,7 +118,7 @@ class MemoryConsumer:
                 self.requests.append(request)
             request.give(self, message, count, self._left())
 
-    def _take(self, requests: deque[Request], limit: int) -> Message | None:
+    def _take(self, limit: int) -> Message | None:
         """The next message to deliver: one that comes again, else a new one."""
         while self._again:
             sequence = self._again.popleft()

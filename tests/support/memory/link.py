@@ -13,7 +13,8 @@ Action = Callable[[], None]
 class Network:
     """How long things take. None: it never arrives. This one is kind: no delay, no loss.
 
-    `what` is "publish", "ack", "request", "answer", "delivery" or "notice".
+    `what` is "publish", "ack", "request", "answer", "pull", "delivery" or "notice"; "pull" and
+    "delivery" only break with their connection.
     """
 
     def delay_s(self, what: str) -> float | None:
@@ -61,9 +62,11 @@ class Link:
         self._out = Lane(self._loop, neutral)
         self._in = Lane(self._loop, neutral)
         self.up = True
+        self.number = 0  # how often it was made again
         self.closed = False
         self.on_lost: list[Action] = []
         self.on_back: list[Action] = []
+        self._news: deque[list[Action]] = deque()
         self.whole = asyncio.Event()
         self.whole.set()
 
@@ -87,17 +90,25 @@ class Link:
         self.whole.clear()
         self._out.cut(arrives)
         self._in.cut()
-        for callback in self.on_lost:
-            self._loop.call_soon(callback, context=self._own)
+        self._tell(self.on_lost)
 
     def back(self) -> None:
         """Connected again."""
         if self.up or self.closed:
             return
         self.up = True
+        self.number += 1
         self.whole.set()
-        for callback in self.on_back:
-            self._loop.call_soon(callback, context=self._own)
+        self._tell(self.on_back)
+
+    def _tell(self, callbacks: list[Action]) -> None:
+        """In the process, when it gets to it; news of the connection in their order."""
+        self._news.append(callbacks)
+        self._loop.call_soon(self._hear, context=self._own)
+
+    def _hear(self) -> None:
+        for callback in list(self._news.popleft()):
+            callback()
 
     def under_way(self) -> int:
         """How many messages to the broker have not arrived."""

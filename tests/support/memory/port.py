@@ -13,7 +13,7 @@ from tests.support.memory.link import Link
 from tests.support.memory.pull import MemoryPull
 from wf.errors import BrokerError
 from wf.jetstream import topology
-from wf.jetstream.api import CONSUMER_NOT_FOUND, ApiError
+from wf.jetstream.api import ApiError
 from wf.jetstream.batch import check_batch, refusal, too_large
 from wf.jetstream.encode import check_subject, header_lines
 from wf.jetstream.port import Delivery, Outcome, Outgoing, Stored
@@ -34,7 +34,7 @@ class MemoryPort:
         self.broker = broker
         self.link = link
         self._loop = asyncio.get_running_loop()
-        self._open: set[asyncio.Future[Any]] = set()
+        self._open: dict[asyncio.Future[Any], None] = {}  # in order, for a seed to be repeatable
         self._listeners: list[Callable[[], None]] = []
         link.on_lost.append(self._lost)
 
@@ -43,13 +43,16 @@ class MemoryPort:
             if not future.done():
                 future.set_result(LOST)
 
+    def _answered(self, future: asyncio.Future[Any]) -> None:
+        self._open.pop(future, None)
+
     # Asking
 
     def _ask(self, what: str, action: Callable[[], T]) -> asyncio.Future[Any]:
         """Have the broker do it; the future gets what it gave, or the ApiError that it raised."""
         future: asyncio.Future[Any] = self._loop.create_future()
-        self._open.add(future)
-        future.add_done_callback(self._open.discard)
+        self._open[future] = None
+        future.add_done_callback(self._answered)
 
         def answer(value: Any) -> None:
             if not future.done():
@@ -203,12 +206,11 @@ class MemoryPort:
         return await self._call(lambda: len(self.broker.stream(stream).messages))
 
     async def ack_floor(self, stream: str, consumer: str) -> int:
-        try:
-            return await self._call(lambda: self.broker.consumer(stream, consumer).floor)
-        except ApiError as error:
-            if error.code == CONSUMER_NOT_FOUND:
-                return 0
-            raise
+        def read() -> int:
+            found = self.broker.consumers.get((stream, consumer))
+            return 0 if found is None else found.floor
+
+        return await self._call(read)
 
     # Managing
 

@@ -82,7 +82,7 @@ class MemoryPull:
             if consumer is not None:
                 consumer.withdraw(owner)
 
-        self._link.send("request", arrive)
+        self._link.send("pull", arrive)
 
     def _renew(self) -> None:
         if not self._stopped:
@@ -94,17 +94,20 @@ class MemoryPull:
         if self._stopped or not self._link.up or free <= 0 or free * 2 < self._window:
             return
         self._requested += free
-        owner = self._generation
+        owner, connection = self._generation, self._link.number
+
+        def is_open() -> bool:
+            return self._link.up and self._link.number == connection
 
         def arrive() -> None:
             try:
                 consumer = self._broker.consumer(*self._key)
             except ApiError:
-                self._link.give("answer", lambda: self._missing(owner))
+                self._link.give("delivery", lambda: self._missing(owner))
                 return
-            consumer.request(Request(free, self._sender(owner), owner))
+            consumer.request(Request(free, self._sender(owner), is_open, owner))
 
-        self._link.send("request", arrive)
+        self._link.send("pull", arrive)
 
     def _missing(self, owner: object) -> None:
         if owner is self._generation and not self._stopped:

@@ -1,0 +1,151 @@
+"""The definitions that are run, what their activities do, and how each must end.
+
+To add one: its tasks in `FLOWS`, how it ends in `EXPECTED`, an activity in `ACTIVITIES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from orchestrator.definition import Definition, parse
+
+JsonObject = dict[str, Any]
+
+DOWN = "https://example.org/errors/down"
+GIVEN_UP = "https://example.org/errors/given-up"
+
+
+def call(activity: str, **more: Any) -> JsonObject:
+    return {"call": activity, **more}
+
+
+FLOWS: dict[str, list[JsonObject]] = {
+    "chain": [{"one": call("add")}, {"two": call("add")}, {"three": call("add")}],
+    "instant": [{"only": {"set": {"n": "${ .n + 1 }"}}}],
+    "waits": [
+        {"before": call("add")},
+        {"rest": {"wait": {"seconds": 3}}},
+        {"after": call("add")},
+        {"again": {"wait": {"milliseconds": 400}}},
+    ],
+    "tries": [
+        {
+            "attempt": {
+                "try": [{"shaky": call("shaky")}],
+                "catch": {
+                    "errors": {"with": {"type": DOWN}},
+                    "retry": {
+                        "delay": {"seconds": 1},
+                        "backoff": {"exponential": {}},
+                        "limit": {"attempt": {"count": 10}},
+                    },
+                    "do": [{"undo": {"set": {"n": -1}}}],
+                },
+            }
+        },
+        {"then": call("add")},
+    ],
+    "catches": [
+        {
+            "attempt": {
+                "try": [{"first": call("add")}, {"bad": call("broken")}],
+                "catch": {"do": [{"undo": call("add", **{"with": {"n": 100}})}]},
+            }
+        },
+        {"then": call("add")},
+    ],
+    "faults": [{"first": call("add")}, {"bad": call("broken")}],
+    "policy": [{"shaky": call("stubborn")}, {"then": call("add")}],
+    "chooses": [
+        {
+            "pick": {
+                "switch": [
+                    {"odd": {"when": ".n % 2 == 1", "then": "late"}},
+                    {"even": {"then": "early"}},
+                ]
+            }
+        },
+        {"early": call("add", then="end")},
+        {"late": call("add", **{"with": {"n": "${ .n + 10 }"}})},
+    ],
+    "loops": [
+        {"up": call("add")},
+        {"more": {"switch": [{"low": {"when": ".n < 6", "then": "up"}}]}},
+    ],
+    "rests": [{"rest": {"wait": {"days": 2}}}],
+    "poison": [{"one": call("add")}],
+}
+
+ENDLESS = frozenset({"rests"})  # only a cancel ends these
+NAMES = tuple(name for name in FLOWS if name != "poison")
+
+# The status and output of a flow that was started with {"n": n} and left alone.
+EXPECTED: dict[str, Callable[[int], tuple[str, Any]]] = {
+    "chain": lambda n: ("completed", {"n": n + 3}),
+    "instant": lambda n: ("completed", {"n": n + 1}),
+    "waits": lambda n: ("completed", {"n": n + 2}),
+    "tries": lambda n: ("completed", {"n": n + 2}),
+    "catches": lambda n: ("completed", {"n": 102}),
+    "faults": lambda n: ("faulted", None),
+    "policy": lambda n: ("completed", {"n": n + 2}),
+    "chooses": lambda n: ("completed", {"n": n + 11 if n % 2 else n + 1}),
+    "loops": lambda n: ("completed", {"n": max(n + 1, 6)}),
+    "rests": lambda n: ("cancelled", None),
+    "poison": lambda n: ("faulted", None),
+}
+
+
+def _add(input: Any, attempt: int) -> Any:
+    return {"n": input["n"] + 1}
+
+
+def _shaky(input: Any, attempt: int) -> Any:
+    if attempt <= input["n"] % 3:
+        raise Down(DOWN, retryable=True)
+    return {"n": input["n"] + 1}
+
+
+def _broken(input: Any, attempt: int) -> Any:
+    raise Down(GIVEN_UP, retryable=False)
+
+
+class Down(Exception):
+    """What an activity raises."""
+
+    def __init__(self, type: str, *, retryable: bool) -> None:
+        super().__init__(type)
+        self.error = {"type": type, "status": 503, "title": "Down", "detail": "no answer"}
+        self.retryable = retryable
+
+
+ACTIVITIES: dict[str, Callable[[Any, int], Any]] = {
+    "add": _add,
+    "shaky": _shaky,
+    "stubborn": _shaky,
+    "broken": _broken,
+}
+
+# The policy that a worker sends along with a failure.
+POLICIES: dict[str, JsonObject] = {
+    "stubborn": {
+        "max_attempts": 8,
+        "delay_s": 0.5,
+        "backoff": "linear",
+        "max_delay_s": 5.0,
+        "jitter": 0.1,
+    }
+}
+
+
+def _define(name: str) -> Definition:
+    header = {"dsl": "1.0.3", "namespace": "default", "name": name, "version": "1.0.0"}
+    return parse({"document": header, "do": FLOWS[name]})
+
+
+DEFINITIONS: dict[str, Definition] = {name: _define(name) for name in FLOWS}
+
+
+def lookup(namespace: str, name: str, version: str | None) -> Definition | None:
+    """As the engine's table of definitions."""
+    return DEFINITIONS.get(name) if namespace == "default" else None

@@ -1,0 +1,87 @@
+"""What a seed stands for: how large the world is, what is started, how unkind it gets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+
+from tests.simulation import flows
+
+
+@dataclass(frozen=True)
+class Wish:
+    """One instance that the client wants, and what it does to it. Times in seconds."""
+
+    instance: str
+    flow: str
+    number: int
+    start_at_s: float
+    twice: bool
+    commands: tuple[tuple[float, str], ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that is decided beforehand."""
+
+    orchestrators: int
+    workers: int
+    batch: int
+    batch_minimum: int  # from how many messages on an atomic batch is used
+    tasks_per_activity: int
+    pending_timers: int
+    max_deliver: int
+    chaos_s: float  # how long things go wrong
+    troubles: int  # how often
+    delay_s: float  # of a message, typically
+    slow: float  # share of messages that take seconds
+    lost: float  # share of messages that never arrive
+    stale_s: float  # how far a replica may be behind
+    poison: bool  # one event kills whoever applies it
+    wishes: tuple[Wish, ...]
+
+
+def draw(random: Random) -> Plan:
+    """The plan of a seed. Some worlds are small and calm, so that a failure is easy to read."""
+    harsh = random.choice((0.0, 0.3, 1.0, 1.0))
+    chaos_s = random.choice((10.0, 30.0))
+    count = random.choice((1, 2, 4, 8, 16))
+    poison = random.random() < 0.1
+    wishes = [_wish(random, f"i{n}", chaos_s) for n in range(count)]
+    if poison:
+        wishes.append(Wish("poison", "poison", 0, random.uniform(0, chaos_s / 2), False, ()))
+    return Plan(
+        orchestrators=random.choice((1, 1, 2)),
+        workers=random.choice((1, 2)),
+        batch=random.choice((1, 3, 500)),
+        batch_minimum=random.choice((2, 4, 12)),
+        tasks_per_activity=random.choice((100_000, 100_000, 100_000, 2)),
+        pending_timers=random.choice((100_000, 100_000, 100_000, 4)),
+        max_deliver=random.choice((20, 20, 20, 2)),
+        chaos_s=chaos_s,
+        troubles=round(harsh * random.randint(1, 8)),
+        delay_s=random.choice((0.0005, 0.005, 0.05)),
+        slow=harsh * random.choice((0.0, 0.02, 0.1)),
+        lost=harsh * random.choice((0.0, 0.01, 0.05)),
+        stale_s=random.choice((0.0, 0.0, 0.5)),
+        poison=poison,
+        wishes=tuple(wishes),
+    )
+
+
+def _wish(random: Random, instance: str, chaos_s: float) -> Wish:
+    flow = random.choice(flows.NAMES)
+    commands: list[tuple[float, str]] = []
+    if random.random() < 0.3:
+        at_s = random.expovariate(0.5)
+        commands += [(at_s, "suspend"), (at_s + random.expovariate(0.3), "resume")]
+    if random.random() < 0.1 or flow in flows.ENDLESS:
+        commands.append((random.uniform(0, chaos_s), "cancel"))
+    return Wish(
+        instance,
+        flow,
+        random.randint(0, 5),
+        random.uniform(0, chaos_s * 0.7),
+        random.random() < 0.2,
+        tuple(commands),
+    )

@@ -1,0 +1,131 @@
+"""What must hold when everything has come to rest (DESIGN §5, 1, 3, 5, 6 and 8)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from orchestrator import record as records
+from orchestrator.fold import fold, ordered
+from orchestrator.machine import TERMINAL
+from orchestrator.record import Record
+from tests.simulation import flows
+from tests.simulation.plan import Wish
+from wf import subjects
+from wf.errors import MessageError
+from wf.jetstream import topology
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+JsonObject = dict[str, Any]
+
+
+def record_of(world: World, instance: str) -> Record:
+    stream = world.broker.streams[topology.WORKFLOW_STATES]
+    message = stream.last_of(subjects.state(instance))
+    return records.decode(None if message is None else message.stored())
+
+
+def history_of(world: World, instance: str) -> list[JsonObject]:
+    stream = world.broker.streams[topology.WORKFLOW_HISTORY]
+    name = subjects.history(instance)
+    return [orjson.loads(m.data) for m in stream.messages.values() if m.subject == name]
+
+
+def unrest(world: World) -> list[str]:
+    """What is still to be done; empty: everything has come to rest."""
+    found = []
+    for wish in world.plan.wishes:
+        snapshot = record_of(world, wish.instance).snapshot
+        status = snapshot["status"] if snapshot else "absent"
+        if status not in TERMINAL:
+            found.append(f"{wish.instance} ({wish.flow}) is {status}")
+    for (stream, name), consumer in world.broker.consumers.items():
+        if consumer.unacknowledged or consumer.waiting:
+            found.append(
+                f"{stream}/{name}: {consumer.unacknowledged} unacknowledged, "
+                f"{consumer.waiting} waiting"
+            )
+    return found
+
+
+def problems(world: World) -> Iterator[str]:
+    """Everything that is wrong."""
+    asked = Counter((one.instance, one.kind) for one in world.client.accepted)
+    for wish in world.plan.wishes:
+        record = record_of(world, wish.instance)
+        if record.snapshot is None or record.commit is None:
+            if asked[wish.instance, "start"]:
+                yield f"{wish.instance}: its start was accepted, and there is no such instance"
+            continue
+        history = history_of(world, wish.instance)
+        yield from _history(wish.instance, record.commit.number, history)
+        yield from _fold(wish.instance, record.snapshot, history)
+        yield from _outcome(world, wish, record.snapshot, history, asked)
+    letters = world.broker.streams[topology.DEAD_LETTERS].messages.values()
+    if world.plan.poison and not any(".faulted." in f"{m.subject}." for m in letters):
+        yield "the event that kills the engine is not among the dead letters"
+    if any(m.subject.startswith(("dead.engine", "dead.message")) for m in letters):
+        yield f"unexpected dead letters: {[m.subject for m in letters]}"
+
+
+def _history(instance: str, last: int, messages: list[JsonObject]) -> Iterator[str]:
+    """Whole, and every event and every attempt's result at most once."""
+    entries = ordered(messages)
+    commits = {entry["commit"] for entry in entries}
+    if commits != set(range(1, last + 1)):
+        yield f"{instance}: history has commits {sorted(commits)} of {last}"
+    for number in commits:
+        places = [entry["n"] for entry in entries if entry["commit"] == number]
+        if places != list(range(len(places))):
+            yield f"{instance}: history of commit {number} has the places {places}"
+    events = Counter((entry["stream"], entry["sequence"]) for entry in entries)
+    yield from (f"{instance}: {event} counted {n} times" for event, n in events.items() if n > 1)
+    results = [entry["event"] for entry in entries if entry["event"]["kind"] == "result"]
+    attempts = Counter((event["run"], event["attempt"]) for event in results)
+    held = any(step["type"] == "run.held" for entry in entries for step in entry["entries"])
+    for attempt, count in attempts.items():
+        if count > 1 and not held:
+            yield f"{instance}: results of {attempt} counted {count} times"
+    starts = [entry for entry in entries if entry["event"]["kind"] == "start"]
+    if len(starts) != 1:
+        yield f"{instance}: {len(starts)} starts in its history"
+
+
+def _fold(instance: str, snapshot: JsonObject, messages: list[JsonObject]) -> Iterator[str]:
+    try:
+        folded = fold(messages, flows.lookup)
+    except MessageError as error:
+        yield f"{instance}: its history does not fold: {error}"
+        return
+    if orjson.dumps(folded, option=orjson.OPT_SORT_KEYS) != orjson.dumps(
+        snapshot, option=orjson.OPT_SORT_KEYS
+    ):
+        yield f"{instance}: its history gives {folded}, stored is {snapshot}"
+
+
+def _outcome(
+    world: World,
+    wish: Wish,
+    snapshot: JsonObject,
+    messages: list[JsonObject],
+    asked: Counter[tuple[str, str]],
+) -> Iterator[str]:
+    status, output = snapshot["status"], snapshot.get("output")
+    wanted = flows.EXPECTED[wish.flow](wish.number)
+    if status not in TERMINAL:
+        return  # the unrest says so
+    if status == "cancelled" and asked[wish.instance, "cancel"]:
+        return
+    lossy = world.plan.max_deliver < 3
+    if lossy and status == "faulted":
+        return
+    if lossy and wish.flow in ("tries", "catches"):
+        return  # they catch that too, and go on with another value
+    found = (status, output if status == "completed" else None)
+    if found != wanted:
+        yield f"{wish.instance} ({wish.flow}, n={wish.number}) ended as {found}, not as {wanted}"

@@ -1,0 +1,118 @@
+"""A worker that pulls tasks, gives results, and is at times late, doubled or forgetful."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from tests.simulation import flows
+from wf import messages, subjects
+from wf.jetstream import topology
+from wf.jetstream.port import Accepted, Delivery, Outgoing
+
+if TYPE_CHECKING:
+    from tests.simulation.loop import Life
+    from tests.simulation.world import World
+    from tests.support.memory import MemoryPort
+
+ACK_WAIT_S = 10.0
+WINDOW = 4
+KEEP_S = ACK_WAIT_S / 3
+
+
+class Worker:
+    def __init__(self, world: World, life: Life, port: MemoryPort) -> None:
+        self._world = world
+        self._life = life
+        self._port = port
+        self._random = world.random
+
+    async def run(self) -> None:
+        """Announce the activities, then serve them."""
+        for activity in flows.ACTIVITIES:
+            await self._announce(activity)
+        await asyncio.gather(*(self._serve(activity) for activity in flows.ACTIVITIES))
+
+    async def _announce(self, activity: str) -> None:
+        consumer = {
+            "ack_wait_s": ACK_WAIT_S,
+            "max_deliver": self._world.plan.max_deliver,
+            "max_ack_pending": 100,
+        }
+        body = messages.encode({"v": messages.VERSION, "consumer": consumer})
+        await self._store(topology.ACTIVITY_CATALOG, Outgoing(subjects.catalog(activity), body))
+
+    async def _serve(self, activity: str) -> None:
+        name = topology.consumer_name(activity)
+        pull = await self._port.pull(topology.ACTIVITY_TASKS, name, window=WINDOW)
+        while True:
+            for delivery in await pull.next(WINDOW):
+                asyncio.get_running_loop().create_task(self._work(activity, delivery))
+
+    async def _work(self, activity: str, delivery: Delivery) -> None:
+        task = orjson.loads(delivery.data)
+        if delivery.delivered >= self._world.plan.max_deliver:
+            outcome = self._undeliverable(task)
+        else:
+            await self._take_time(delivery)
+            outcome = self._outcome(activity, task)
+        await self._publish(activity, task, outcome)
+        if self._random.random() < self._world.mishap:
+            return  # it forgets the ack
+        self._port.ack(delivery)
+
+    async def _take_time(self, delivery: Delivery) -> None:
+        """Mostly short; at times longer than the lease, which is kept or not."""
+        luck = self._random.random()
+        if luck >= self._world.mishap:
+            await asyncio.sleep(self._random.expovariate(20))
+            return
+        keeps = self._random.random() < 0.5
+        for _ in range(4):
+            if keeps:
+                self._port.in_progress(delivery)
+            await asyncio.sleep(KEEP_S)
+
+    def _outcome(self, activity: str, task: dict[str, Any]) -> dict[str, Any]:
+        run, attempt = task["run"], task["attempt"]
+        self._world.worked(task["instance"], run, attempt)
+        try:
+            output = flows.ACTIVITIES[activity](task["input"], attempt)
+        except flows.Down as down:
+            return messages.failed_body(
+                run=run,
+                attempt=attempt,
+                outcome=messages.FAILED,
+                error=down.error,
+                retryable=down.retryable,
+                retry=flows.POLICIES.get(activity),
+            )
+        return messages.completed_body(run=run, attempt=attempt, output=output)
+
+    def _undeliverable(self, task: dict[str, Any]) -> dict[str, Any]:
+        error = {"type": flows.GIVEN_UP, "status": 500, "title": "Undeliverable", "detail": ""}
+        return messages.failed_body(
+            run=task["run"],
+            attempt=task["attempt"],
+            outcome=messages.UNDELIVERABLE,
+            error=error,
+            retryable=False,
+        )
+
+    async def _publish(self, activity: str, task: dict[str, Any], outcome: dict[str, Any]) -> None:
+        instance, run, attempt = task["instance"], task["run"], task["attempt"]
+        key = messages.result_message_id(instance, run, attempt, outcome["outcome"])
+        subject = subjects.completed(instance, activity)
+        body = messages.encode(outcome)
+        await self._store(topology.WORKFLOW_EVENTS, Outgoing(subject, body, key))
+        if self._random.random() < self._world.mishap:  # as after the window, or from another
+            await self._store(topology.WORKFLOW_EVENTS, Outgoing(subject, body))
+
+    async def _store(self, stream: str, message: Outgoing) -> None:
+        while True:
+            (outcome,) = await self._port.publish(stream, [message])
+            if isinstance(outcome, Accepted):
+                return
+            await asyncio.sleep(0.2)

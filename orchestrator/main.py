@@ -209,9 +209,8 @@ class Orchestrator:
             await asyncio.sleep(period_s)
 
     async def _tick(self) -> None:
-        now_s = asyncio.get_running_loop().time()
-        self._slot.tick(now_s)
-        self._leases.renew(now_s)
+        self._slot.tick(time.monotonic())
+        self._leases.renew(asyncio.get_running_loop().time())
         self._child.progress(self._engine.counts["applied"])
         if self._child.orphaned():
             logger.warning("orchestrator.orphaned")

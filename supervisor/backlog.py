@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 FRESH_S = 10.0
+_COUNTS = ("pending", "in_flight", "redelivered")
 
 Figures = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """The queues of a pool's activities together."""
+
+    pending: int  # no worker has them
+    in_flight: int  # with a worker
+    redelivered: int  # of these, not for the first time
+    oldest_s: float  # age of the oldest of both; 0.0: there is none
+
+    @property
+    def is_idle(self) -> bool:
+        return self.pending == 0 and self.in_flight == 0
 
 
 class Backlog:
@@ -29,6 +45,16 @@ class Backlog:
         if self._read_at is None or now - self._read_at > FRESH_S:
             return None
         return self._figures.get(activity)
+
+    def of_pool(self, activities: Iterable[str], now: float) -> Waiting | None:
+        """All of `activities` together; None unless each is known."""
+        found = [self.of(name, now) for name in activities]
+        known = [one for one in found if one is not None]
+        if not known or len(known) != len(found):
+            return None
+        ages = [float(one[key]) for one in known for key in ("oldest_waiting_s", "oldest_open_s")]
+        counts = [sum(int(one[key]) for one in known) for key in _COUNTS]
+        return Waiting(*counts, oldest_s=max(ages))
 
     def waits(self, activities: Iterable[str], now: float) -> bool:
         """Whether tasks of one of them wait that the broker would give to whoever asks."""

@@ -23,10 +23,14 @@ class Configuration:
     modules: tuple[ModuleReport, ...]
     pools: tuple[Pool, ...]
 
-    def specs(self) -> list[ChildSpec]:
-        return desired(
-            self.settings, self.pools, {module.path: module.fingerprint for module in self.modules}
-        )
+    def specs(self, counts: Mapping[str, int] | None = None) -> list[ChildSpec]:
+        """Every place that is wanted. `counts`: pool → processes, where not as pool.toml says."""
+        fingerprints = {module.path: module.fingerprint for module in self.modules}
+        return desired(self.settings, self.pools, fingerprints, counts)
+
+    def stated_counts(self) -> dict[str, str]:
+        """Pool → what pool.toml says of its processes, as text to compare."""
+        return {pool.name: str(pool.settings.processes) for pool in self.pools}
 
     def broken(self) -> dict[str, str]:
         """Path of each module that cannot be imported → why."""

@@ -19,9 +19,10 @@ from supervisor.launch import Launcher
 from supervisor.loop import Loop, SignalPipe
 from supervisor.notify import Notifier
 from supervisor.process import READY, STARTING, describe
-from supervisor.reload import Validation, apply, condemn_broken, forgive_failed
+from supervisor.reload import Validation, condemn_broken, forgive_failed, merged, reshape
 from supervisor.spawn import Spawned
 from supervisor.spec import MONITOR, ORCHESTRATOR, WORKER
+from supervisor.steering import Steering
 from supervisor.stop import Stopping, sweep_leftovers
 from supervisor.tree import Fatal, Timing, Tree
 from supervisor.vigil import Vigil
@@ -38,6 +39,7 @@ SIGNALS = (
     signal.SIGUSR2,
     signal.SIGCHLD,
 )
+_HOPELESS = ("failed", "degraded", "paused")  # a pool that the rest does not wait for
 
 
 class Daemon:
@@ -67,7 +69,8 @@ class Daemon:
         self.tree = Tree(launcher.launch, self._protect, self.loop, timing, grace_s, random.random)
         self.tree.helpers[self._guard.pid] = self._guard_died
         self._vigil = Vigil(self.tree, timing.starved_s)
-        commands = {"status": lambda request: self.status()}
+        self._steering = Steering(self.tree, lambda: self.configuration, self._rescale)
+        commands = {"status": lambda request: self.status(), **self._steering.commands}
         self._control = ControlServer(self.settings.supervisor.state_dir, self.loop, commands)
         self._watch = self._new_watch()
         self._next_look = self._started + timing.watch_interval_s
@@ -97,8 +100,9 @@ class Daemon:
     def run(self) -> int:
         """Until a signal or the engine's failure ends it; the exit status."""
         now = self._started
-        for spec in self.configuration.specs():
-            self.tree.add(spec)
+        self._steering.configured()
+        self.tree.pause(self._steering.overrides.paused, now)
+        self._rescale(now)
         condemn_broken(self.tree, self.configuration.broken(), now)
         while not self._step(now):
             self.loop.wait(self._until_next(now))
@@ -127,7 +131,7 @@ class Daemon:
         self._look_at_files(now)
         self._finish_validation(now)
         self.tree.fill(now)
-        self.tree.roll(now)
+        self.tree.rolling.advance(now)
         self._tell_systemd(now)
         return False
 
@@ -246,23 +250,28 @@ class Daemon:
 
     def _apply(self, configuration: Configuration, now: float) -> None:
         self._reload_error = ()
-        applied = apply(self.tree, self.settings, configuration, now)
-        self.configuration, self.settings = configuration, applied.settings
-        self._launcher.settings = applied.settings
+        configuration, self._restart_needed = merged(self.settings, configuration)
+        self.configuration, self.settings = configuration, configuration.settings
+        self._launcher.settings = self.settings
+        self._steering.configured()
+        change = reshape(self.tree, configuration, self._steering.counts(), now)
+        condemn_broken(self.tree, configuration.broken(), now)
         forgive_failed(self.tree, configuration.broken())
-        self._restart_needed = applied.restart_needed
         log = logger.bind(
-            started=applied.started, stopped=applied.stopped, replaced=applied.replaced
+            started=len(change.start), stopped=len(change.stop), replaced=len(change.replace)
         )
         log.info("reload.applied")
-        if applied.restart_needed:
-            logger.bind(tables=list(applied.restart_needed)).warning("reload.restart.needed")
+        if self._restart_needed:
+            logger.bind(tables=list(self._restart_needed)).warning("reload.restart.needed")
         if self._redeploy_too:
             self._redeploy_too = False
             self._redeploy("SIGHUP")
         known, self._watch = self._watch, self._new_watch()
         if known.paths() == self._watch.paths():
             self._watch = known  # keeps what changed while we were validating
+
+    def _rescale(self, now: float) -> None:
+        reshape(self.tree, self.configuration, self._steering.counts(), now)
 
     # What others see
 
@@ -289,17 +298,19 @@ class Daemon:
             "pid": os.getpid(),
             "state": self._state(),
             "uptime_s": round(now - self._started, 3),
+            "at": round(now, 3),
             "config": str(self.settings.path),
             "broker": broker.url if broker else ", ".join(self.settings.nats.servers),
             "reload_error": list(self._reload_error),
             "restart_needed": list(self._restart_needed),
         }
-        return status.document(self.tree, self.configuration, facts, now)
+        scaled = self._steering.overrides.scaled
+        return status.document(self.tree, self.configuration, scaled, facts, now)
 
     def _state(self) -> str:
         if self._stopping is not None:
             return "stopping"
-        if self._validation is not None or self.tree.is_rolling():
+        if self._validation is not None or self.tree.rolling.is_under_way():
             return "reloading"
         return "running" if self._up else "starting"
 
@@ -308,10 +319,7 @@ class Daemon:
         for name, places in self.tree.by_pool().items():
             pool = self.tree.pools[name]
             ready = any(place.state() == READY for place in places)
-            hopeless = pool.role in (MONITOR, WORKER) and pool.state(now, places) in (
-                "failed",
-                "degraded",
-            )
+            hopeless = pool.role in (MONITOR, WORKER) and pool.state(now, places) in _HOPELESS
             if not ready and not hopeless:
                 return False
         return True

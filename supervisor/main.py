@@ -9,13 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
-import orjson
 import typer
 from loguru import logger
 
-from supervisor import entrypoints, status
+from supervisor import entrypoints
+from supervisor.commands import ConfigOption, complain, register
 from supervisor.configuration import Configuration, read
-from supervisor.control import ask
 from supervisor.daemon import Daemon
 from supervisor.guard import Guard
 from supervisor.init import make_pool
@@ -24,13 +23,10 @@ from supervisor.lock import StateLock
 from supervisor.notify import Notifier
 from supervisor.spawn import become_subreaper, name_process
 from supervisor.tree import Timing
-from supervisor.whereabouts import state_dir_of
 from wf import log
 from wf.child import EXIT_BROKER, EXIT_CONFIG
 from wf.errors import BrokerError, ConfigError
 from wf.settings import find_config, load
-
-EXIT_NOT_RUNNING = 3
 
 app = typer.Typer(
     add_completion=False,
@@ -40,10 +36,6 @@ app = typer.Typer(
     help="Run a pool of workflow workers, its engine and its broker.",
     epilog="Signals: HUP reload; TERM, INT drain and stop, a second one stop now; USR2 log state.",
 )
-ConfigOption = Annotated[
-    Path | None,
-    typer.Option("--config", "-c", metavar="FILE", help="pool.toml; else WF_CONFIG, ./pool.toml …"),
-]
 
 
 @app.callback(invoke_without_command=True)
@@ -68,7 +60,7 @@ def run_pool(
             raise typer.Exit(_check(path, overrides))
         raise typer.Exit(run(path, overrides))
     except ConfigError as error:
-        _complain(error.problems)
+        complain(error.problems)
         raise typer.Exit(1 if check else EXIT_CONFIG) from None
 
 
@@ -80,39 +72,11 @@ def init_command(
     try:
         typer.echo(make_pool(directory))
     except ConfigError as error:
-        _complain(error.problems)
+        complain(error.problems)
         raise typer.Exit(1) from None
 
 
-@app.command("status")
-def status_command(
-    context: typer.Context,
-    config: ConfigOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
-) -> None:
-    """Show every process and pool of the running supervisor."""
-    try:
-        state_dir, problems = state_dir_of(find_config(config or context.obj))
-    except ConfigError as error:
-        _complain(error.problems)
-        raise typer.Exit(1) from None
-    try:
-        answer = ask(state_dir, {"command": "status"})
-    except (FileNotFoundError, ConnectionRefusedError):
-        if problems:  # so perhaps it runs elsewhere
-            _complain(problems)
-            raise typer.Exit(1) from None
-        _complain([f"no wf-supervisor runs on {state_dir}: start it with `wf-supervisor`"])
-        raise typer.Exit(EXIT_NOT_RUNNING) from None
-    except OSError as error:
-        _complain([f"cannot ask the wf-supervisor of {state_dir}: {error}"])
-        raise typer.Exit(EXIT_NOT_RUNNING) from None
-    # The pool goes on with the settings that it read before; it may not have noticed yet.
-    _complain([problem for problem in problems if problem not in answer["reload_error"]])
-    if as_json:
-        typer.echo(orjson.dumps(answer, option=orjson.OPT_INDENT_2).decode())
-    else:
-        typer.echo(status.text(answer), nl=False)
+register(app)
 
 
 def run(
@@ -168,7 +132,7 @@ def _check(path: Path, overrides: Mapping[str, object]) -> int:
 
     lines, problems = check(read(path, overrides))
     typer.echo("\n".join(lines))
-    _complain(problems)
+    complain(problems)
     return 1 if problems else 0
 
 
@@ -180,11 +144,6 @@ def _overrides(assignments: list[str]) -> dict[str, object]:
         )
     pairs = (text.split("=", 1) for text in assignments)
     return {key.strip(): value.strip() for key, value in pairs}
-
-
-def _complain(problems: list[str]) -> None:
-    for problem in problems:
-        typer.echo(f"wf-supervisor: {problem}", err=True)
 
 
 def main() -> None:

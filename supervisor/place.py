@@ -31,10 +31,26 @@ class Place:
     failures: int = 0  # in a row, without progress in between
     next_start: float = 0.0  # monotonic seconds; in the past: as soon as may be
     last_exit: LastExit | None = None
+    held: bool = False  # the operator has drained it: it stays empty
+    renew_below: int = 0  # processes of an earlier generation are to be replaced
 
     def state(self) -> str:
-        """starting, ready, stopping, or waiting (for its next start)."""
-        return self.process.state if self.process else "waiting"
+        """starting, ready, stopping; without a process held, or waiting (for its next start)."""
+        if self.process is None:
+            return "held" if self.held else "waiting"
+        return self.process.state
+
+    def is_stale(self) -> bool:
+        """Whether its process is to be replaced: it runs something else, or was told to."""
+        process = self.process
+        return (
+            process is not None
+            and process.stop_deadline is None
+            and (
+                process.spec.fingerprint != self.spec.fingerprint
+                or process.generation < self.renew_below
+            )
+        )
 
 
 @dataclass(slots=True)
@@ -48,13 +64,17 @@ class Pool:
     halted: str | None = None  # fingerprint that a roll gave up on: not tried again
     roll_error: str | None = None  # why it did
 
+    paused: bool = False  # by the operator: nothing is started
+
     def state(self, now: float, places: list[Place]) -> str:
-        """failed (nothing runs, and says why), degraded, starting or ready."""
+        """paused, failed (nothing runs, and says why), degraded, starting or ready."""
+        if self.paused:
+            return "paused"
         ready = sum(1 for place in places if place.process and place.process.state == READY)
         if self.error and not ready:
             return "failed"
         if self.breaker.state(now) != "closed":
             return "degraded"
-        if any(place.process is None or place.process.state == STARTING for place in places):
+        if any(place.state() in ("waiting", STARTING) for place in places):
             return "starting"
         return "ready"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from loguru import logger
@@ -12,7 +13,13 @@ from supervisor.configuration import Configuration, Read
 from supervisor.loop import Loop
 from supervisor.process import describe
 from supervisor.spawn import spawn
-from supervisor.spec import difference, keeping_broken, restart_needed
+from supervisor.spec import (
+    Difference,
+    difference,
+    keeping_broken,
+    restart_needed,
+    settle,
+)
 from supervisor.tree import Tree
 from wf.child import EXIT_CONFIG, EXIT_OK
 from wf.errors import ConfigError
@@ -94,41 +101,30 @@ def _answer(read: Read, fd: int) -> int:
     return EXIT_OK if outcome.configuration else EXIT_CONFIG
 
 
-@dataclass(frozen=True, slots=True)
-class Applied:
-    """What a reload changed."""
-
-    settings: Settings  # in force now
-    restart_needed: tuple[str, ...]  # tables that wait for a restart of the supervisor
-    started: int
-    stopped: int
-    replaced: int
-
-
-def apply(tree: Tree, current: Settings, new: Configuration, now: float) -> Applied:
-    """Make the tree want what `new` asks for; starting, draining and rolling follow by themselves.
-
-    Tables that cannot change while running keep their old values.
-    """
-    waiting = restart_needed(current, new.settings)
+def merged(current: Settings, new: Configuration) -> tuple[Configuration, tuple[str, ...]]:
+    """(`new`, but tables that cannot change while running as they were; those that did change)."""
     settings = new.settings.model_copy(
         update={"nats": current.nats, "supervisor": current.supervisor}
     )
+    waiting = restart_needed(current, new.settings)
+    return Configuration(settings, new.modules, new.pools), tuple(waiting)
+
+
+def reshape(
+    tree: Tree, configuration: Configuration, counts: Mapping[str, int], now: float
+) -> Difference:
+    """Make the tree want what is asked for; starting, draining and rolling follow by themselves."""
     actual = [place.spec for place in tree.places.values()]
-    new = Configuration(settings, new.modules, new.pools)
-    broken = new.broken()
-    wanted = keeping_broken(new.specs(), actual, frozenset(broken))
-    change = difference(wanted, actual)
+    broken = configuration.broken()
+    wanted = keeping_broken(configuration.specs(counts), actual, frozenset(broken))
+    change = difference(settle(wanted, actual, tree.load()), actual)
     for name in change.stop:
         tree.remove(name, now)
     for spec in change.replace:
         tree.change(spec)
     for spec in change.start:
         tree.add(spec)
-    condemn_broken(tree, broken, now)
-    return Applied(
-        settings, tuple(waiting), len(change.start), len(change.stop), len(change.replace)
-    )
+    return change
 
 
 def condemn_broken(tree: Tree, broken: dict[str, str], now: float) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Protocol
 
@@ -69,16 +69,23 @@ class ChildSpec:
 
 
 def desired(
-    settings: Settings, pools: Iterable[PoolLike], fingerprints: Mapping[str, str]
+    settings: Settings,
+    pools: Iterable[PoolLike],
+    fingerprints: Mapping[str, str],
+    counts: Mapping[str, int] | None = None,
 ) -> list[ChildSpec]:
-    """Every place that `settings` ask for. `fingerprints`: module path → hash of its text."""
+    """Every place that `settings` ask for. `fingerprints`: module path → hash of its text.
+
+    `counts`: pool → processes, where that is decided elsewhere (by the operator, or by the load).
+    """
     specs: list[ChildSpec] = []
     if settings.nats.embedded:
         specs.append(ChildSpec(BROKER, BROKER, BROKER, 0))
     specs += _orchestrators(settings)
     specs.append(ChildSpec(MONITOR, MONITOR, MONITOR, 0))
     for pool in pools:
-        specs += _workers(pool, fingerprints)
+        count = (counts or {}).get(pool.name, pool.settings.processes)
+        specs += _workers(pool, fingerprints, count)
     return specs
 
 
@@ -98,7 +105,7 @@ def _orchestrators(settings: Settings) -> list[ChildSpec]:
     ]
 
 
-def _workers(pool: PoolLike, fingerprints: Mapping[str, str]) -> list[ChildSpec]:
+def _workers(pool: PoolLike, fingerprints: Mapping[str, str], count: int) -> list[ChildSpec]:
     modules = tuple(str(path) for path in pool.modules)
     activities = tuple(pool.activities)
     parts = [pool.settings.model_dump_json(exclude={"processes"}), *activities]
@@ -106,7 +113,7 @@ def _workers(pool: PoolLike, fingerprints: Mapping[str, str]) -> list[ChildSpec]
     fingerprint = _hash("\n".join(parts))
     return [
         ChildSpec(
-            f"{WORKER} {pool.name} #{index}",
+            worker_name(pool.name, index),
             WORKER,
             pool.name,
             index,
@@ -115,12 +122,23 @@ def _workers(pool: PoolLike, fingerprints: Mapping[str, str]) -> list[ChildSpec]
             modules,
             pool.settings,
         )
-        for index in range(pool.settings.processes)
+        for index in range(count)
     ]
+
+
+def worker_name(pool: str, index: int) -> str:
+    return f"{WORKER} {pool} #{index}"
 
 
 def _hash(text: str) -> str:
     return sha256(text.encode()).hexdigest()[:16]
+
+
+def is_named(wanted: str, name: str, pid: int | None) -> bool:
+    """Whether a person who writes `wanted` means the process `name`: `worker mail #0`, `mail #0`,
+    `mail#0` (a lone # begins a comment in shells), or its pid."""
+    short = name.removeprefix(f"{WORKER} ")
+    return wanted in (name, short, short.replace(" #", "#")) or wanted == str(pid)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +168,43 @@ def difference(wanted: Sequence[ChildSpec], actual: Sequence[ChildSpec]) -> Diff
             if spec.name in have and have[spec.name].fingerprint != spec.fingerprint
         ),
     )
+
+
+def settle(
+    wanted: Sequence[ChildSpec], actual: Sequence[ChildSpec], load: Mapping[str, int]
+) -> list[ChildSpec]:
+    """`wanted`, its workers renumbered so that of each pool the right ones leave.
+
+    The number of a worker is only its name. `load`: place → tasks that run there, −1 where nothing
+    runs. Who leaves first: the empty, then the idle, then those with the fewest tasks; of equals
+    the newest. New places take the lowest free numbers.
+    """
+    pools: dict[str, list[ChildSpec]] = {}
+    for spec in actual:
+        if spec.role == WORKER:
+            pools.setdefault(spec.pool, []).append(spec)
+    settled: list[ChildSpec] = []
+    numbers: dict[str, Iterator[int]] = {}
+    for spec in wanted:
+        if spec.role != WORKER:
+            settled.append(spec)
+            continue
+        if spec.pool not in numbers:
+            count = sum(1 for other in wanted if other.role == WORKER and other.pool == spec.pool)
+            have = sorted(
+                pools.get(spec.pool, ()), key=lambda one: (-load.get(one.name, -1), one.index)
+            )
+            numbers[spec.pool] = iter(_numbers(count, [one.index for one in have]))
+        index = next(numbers[spec.pool])
+        settled.append(replace(spec, name=worker_name(spec.pool, index), index=index))
+    return settled
+
+
+def _numbers(count: int, taken: Sequence[int]) -> list[int]:
+    """`count` numbers: of `taken` the first ones, then the lowest that are free."""
+    kept = list(taken[:count])
+    free = (number for number in range(count + len(taken)) if number not in taken)
+    return sorted(kept + [next(free) for _ in range(count - len(kept))])
 
 
 def keeping_broken(

@@ -2,56 +2,93 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from supervisor.configuration import Configuration
-from supervisor.place import Place
-from supervisor.process import READY, Process
+from supervisor.overrides import Scaled
+from supervisor.place import Place, Pool
+from supervisor.process import READY, STARTING, STOPPING, Process
+from supervisor.spec import WORKER
 from supervisor.tree import Tree
 
 
 def document(
-    tree: Tree, configuration: Configuration, facts: dict[str, Any], now: float
+    tree: Tree,
+    configuration: Configuration,
+    scaled: Mapping[str, Scaled],
+    facts: dict[str, Any],
+    now: float,
 ) -> dict[str, Any]:
     """The whole state as plain values; durations in seconds. `facts` are the daemon's own."""
     processes: list[dict[str, Any]] = []
     for place in (place for name in tree.pools for place in tree.in_pool(name)):
-        processes.append(_process(place, place.process, now))
+        processes.append(_process(tree, place, place.process, now))
         if place.successor is not None:
-            processes.append(_process(place, place.successor, now))
+            processes.append(_process(tree, place, place.successor, now))
     held = {id(p) for place in tree.places.values() for p in (place.process, place.successor)}
     processes += [
-        _process(None, process, now)
+        _process(tree, None, process, now)
         for process in tree.processes.values()
         if id(process) not in held
     ]
     return {
         **facts,
         "processes": processes,
-        "pools": [_pool(tree, name, now) for name in tree.pools],
+        "pools": [
+            {**_pool(tree, name, now), **_count(configuration, scaled, name)}
+            for name in _pool_names(tree, configuration)
+        ],
         "broken_modules": [
             {"path": path, "error": error} for path, error in configuration.broken().items()
         ],
     }
 
 
-def _process(place: Place | None, process: Process | None, now: float) -> dict[str, Any]:
+def _process(
+    tree: Tree, place: Place | None, process: Process | None, now: float
+) -> dict[str, Any]:
     spec = process.spec if process is not None else place.spec if place is not None else None
-    last = place.last_exit if place is not None else None
-    waiting = place is not None and process is None
     return {
         "name": spec.name if spec else "",
         "role": spec.role if spec else "",
         "pool": spec.pool if spec else "",
-        "pid": process.pid if process else None,
-        "state": process.state if process else "waiting",
-        "uptime_s": round(now - process.started_at, 3) if process else None,
-        "boot_ms": _boot_ms(process) if process else None,
-        "done": process.done if process else None,
-        "generation": process.generation if process else None,
-        "restarts": place.restarts if place else None,
-        "next_start_s": round(max(0.0, place.next_start - now), 3) if place and waiting else None,
+        **_running(process, now),
+        **_placed(tree, place, process, now),
+    }
+
+
+def _running(process: Process | None, now: float) -> dict[str, Any]:
+    """What is known of a process; the same keys, empty, where there is none."""
+    if process is None:
+        keys = ("pid", "uptime_s", "boot_ms", "done", "generation", "kill_in_s", "boot_left_s")
+        return {"state": "waiting", "half_open": False, **dict.fromkeys(keys)}
+    stopping, starting = process.state == STOPPING, process.state == STARTING
+    return {
+        "state": process.state,
+        "half_open": process.half_open,
+        "pid": process.pid,
+        "uptime_s": round(now - process.started_at, 3),
+        "boot_ms": _boot_ms(process),
+        "done": process.done,
+        "generation": process.generation,
+        "kill_in_s": _left(process.stop_deadline, now) if stopping else None,
+        "boot_left_s": _left(process.boot_deadline, now) if starting else None,
+    }
+
+
+def _placed(tree: Tree, place: Place | None, process: Process | None, now: float) -> dict[str, Any]:
+    """What is known of a place: how often it was filled, how its last process ended."""
+    if place is None:
+        keys = ("restarts", "failures", "next_start_s", "last_exit")
+        return {"successor": False, **dict.fromkeys(keys)}
+    last = place.last_exit
+    told: dict[str, Any] = {
+        "successor": process is not None and place.successor is process,
+        "restarts": place.restarts,
+        "failures": place.failures,
+        "next_start_s": None,
         "last_exit": {
             "cause": last.cause,
             "how": last.how,
@@ -61,6 +98,17 @@ def _process(place: Place | None, process: Process | None, now: float) -> dict[s
         if last
         else None,
     }
+    if process is None:
+        pool = tree.pools[place.spec.pool]
+        told["state"] = "paused" if pool.paused else place.state()
+        if told["state"] == "waiting":
+            due = max(place.next_start, pool.breaker.open_until or 0.0)
+            told["next_start_s"] = round(max(0.0, due - now), 3)
+    return told
+
+
+def _left(deadline: float | None, now: float) -> float | None:
+    return None if deadline is None else round(max(0.0, deadline - now), 3)
 
 
 def _boot_ms(process: Process) -> float | None:
@@ -70,19 +118,46 @@ def _boot_ms(process: Process) -> float | None:
     return round(1000 * (process.ready_at - process.started_at), 1)
 
 
+def _pool_names(tree: Tree, configuration: Configuration) -> list[str]:
+    """Those of the tree, and those that have no process at all."""
+    empty = [pool.name for pool in configuration.pools if pool.name not in tree.pools]
+    return [*tree.pools, *empty]
+
+
 def _pool(tree: Tree, name: str, now: float) -> dict[str, Any]:
-    pool, places = tree.pools[name], tree.in_pool(name)
+    pool, places = tree.pools.get(name), tree.in_pool(name)
+    if pool is None:
+        pool = Pool(name, WORKER, paused=name in tree.paused)
+    breaker = pool.breaker
+    activities = list(places[0].spec.activities) if places else []
+    waiting = tree.backlog.of_pool(activities, now)
     return {
         "name": name,
         "role": pool.role,
-        "state": pool.state(now, places),
+        "state": pool.state(now, places) if places else "paused" if pool.paused else "empty",
         "wanted": len(places),
         "ready": sum(1 for p in places if p.process is not None and p.process.state == READY),
-        "activities": list(places[0].spec.activities) if places else [],
+        "activities": activities,
         "modules": list(places[0].spec.modules) if places else [],
-        "breaker": pool.breaker.state(now),
+        "breaker": breaker.state(now),
+        "breaker_left_s": _left(breaker.open_until, now),
+        "breaker_cause": breaker.cause.value if breaker.cause else None,
+        "openings": breaker.openings,
+        "failures": len(breaker.failures),
+        "paused": pool.paused,
+        "rolling": any(place.successor is not None or place.is_stale() for place in places),
+        "backlog": asdict(waiting) if waiting else None,
         "error": pool.error,
         "roll_error": pool.roll_error,
+    }
+
+
+def _count(configuration: Configuration, scaled: Mapping[str, Scaled], name: str) -> dict[str, Any]:
+    """Who has said how many processes a pool has."""
+    order = scaled.get(name)
+    return {
+        "stated": configuration.stated_counts().get(name),
+        "scaled": order.processes if order else None,
     }
 
 
@@ -91,7 +166,7 @@ def one_line(status: dict[str, Any]) -> str:
     workers = [pool for pool in status["pools"] if pool["role"] == "worker"]
     ready, wanted = (sum(pool[key] for pool in workers) for key in ("ready", "wanted"))
     parts = [f"{status['state']}: {ready}/{wanted} workers ready"]
-    for state in ("failed", "degraded"):
+    for state in ("failed", "degraded", "paused"):
         names = [pool["name"] for pool in status["pools"] if pool["state"] == state]
         if names:
             parts.append(f"{state}: {', '.join(names)}")

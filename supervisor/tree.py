@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -30,6 +30,7 @@ from supervisor.restart import (
     exceeds_budget,
     is_proof,
 )
+from supervisor.rolling import Rolling
 from supervisor.spawn import Spawned
 from supervisor.spec import BROKER, MONITOR, STAGES, ChildSpec
 from wf.child import EXIT_BROKER, EXIT_CONFIG
@@ -53,6 +54,8 @@ class Timing:
     engine_grace_s: float = 10.0  # for the orchestrator and the broker to leave
     watch_interval_s: float = 1.0
     starved_s: float = 30.0  # a worker that takes nothing for so long, though tasks wait, is stuck
+    roll_proof_s: float = 30.0  # a new worker that gets no task to finish is trusted after that
+    roll_blind_s: float = 3.0  # the same where nobody knows whether there are tasks
     worker: Policy = field(default_factory=Policy)
     engine: Policy = field(default_factory=lambda: ENGINE)
 
@@ -94,20 +97,21 @@ class Tree:
         self.backlog = Backlog()
         self.memory_killer = MemoryKiller()
         self._worker_grace_s = worker_grace_s
+        self.rolling = Rolling(self, timing.roll_proof_s, timing.roll_blind_s)
+        self.paused: frozenset[str] = frozenset()  # pools that the operator has paused
 
     # What is wanted
 
     def add(self, spec: ChildSpec) -> None:
         """Make a place; it is filled when its stage and its pool allow."""
         self.places[spec.name] = Place(spec)
-        self.pools.setdefault(spec.pool, Pool(spec.pool, spec.role))
+        pool = self.pools.setdefault(spec.pool, Pool(spec.pool, spec.role))
+        pool.paused = spec.pool in self.paused
 
     def remove(self, name: str, now: float) -> None:
         """Take a place away; its processes drain."""
         place = self.places.pop(name)
-        for process in (place.process, place.successor):
-            if process is not None:
-                process.terminate(now + self.grace_s(place.spec), Cause.OPERATOR)
+        self.vacate(place, now)
         if not any(other.spec.pool == place.spec.pool for other in self.places.values()):
             del self.pools[place.spec.pool]
 
@@ -123,6 +127,20 @@ class Tree:
         self.pools[pool].halted = self.pools[pool].roll_error = None
         for place in self.in_pool(pool):
             place.failures, place.next_start = 0, 0.0
+
+    def pause(self, paused: frozenset[str], now: float) -> None:
+        """These pools, and no others, are paused: what runs in them drains."""
+        self.paused = paused
+        for name, pool in self.pools.items():
+            pool.paused = name in paused
+            for place in self.in_pool(name) if pool.paused else ():
+                self.vacate(place, now)
+
+    def vacate(self, place: Place, now: float) -> None:
+        """Let the processes of a place drain and leave. Who fills it again is another matter."""
+        for process in (place.process, place.successor):
+            if process is not None:
+                process.terminate(now + self.grace_s(place.spec), Cause.OPERATOR)
 
     def condemn(self, pool: str, error: str, now: float) -> None:
         """A pool whose modules are known to be broken: hold it back, as if a child had failed."""
@@ -142,6 +160,19 @@ class Tree:
             pools.setdefault(place.spec.pool, []).append(place)
         return pools
 
+    def load(self) -> dict[str, int]:
+        """Place → tasks that run there; −1 where nothing is ready to take any."""
+        return {
+            name: self.running_tasks(place.process)
+            if place.process is not None and place.process.state == READY
+            else -1
+            for name, place in self.places.items()
+        }
+
+    def running_tasks(self, process: Process) -> int:
+        """How many tasks it has begun, as far as anybody knows."""
+        return 0
+
     def in_stage(self, stage: int) -> list[Process]:
         """Processes of a stage that have not ended, those without a place included."""
         return [process for process in self.processes.values() if process.spec.stage == stage]
@@ -155,12 +186,12 @@ class Tree:
         stage = self._current_stage()
         for name, places in self.by_pool().items():
             pool = self.pools[name]
-            if places[0].spec.stage > stage:
+            if places[0].spec.stage > stage or pool.paused:
                 continue
             allowed = pool.breaker.places(now, sum(_unproved(place) for place in places))
-            due = [p for p in places if p.process is None and p.next_start <= now]
+            due = [p for p in places if p.state() == "waiting" and p.next_start <= now]
             for place in due[:allowed]:
-                place.process = self._start(place, now)
+                place.process = self.start(place, now)
                 if place.process is not None:
                     place.process.half_open = allowed is not None
 
@@ -175,12 +206,13 @@ class Tree:
                 for place in self.places.values()
                 if place.spec.stage == stage and place.spec.role != MONITOR
             ]
-            if any(place.state() != READY for place in mine):
+            if any(place.state() not in (READY, "held") for place in mine):
                 return stage
             self._open_stages.add(stage)
         return len(STAGES)
 
-    def _start(self, place: Place, now: float) -> Process | None:
+    def start(self, place: Place, now: float) -> Process | None:
+        """Fork a process for the place; None when the host cannot at this moment."""
         generation = place.generation
         place.generation += 1
         try:
@@ -225,7 +257,7 @@ class Tree:
                     process.failure = (str(report.get("cause")), str(report.get("error")))
 
     def became_ready(self, process: Process, now: float) -> None:
-        """The child works. A successor takes over, and the old process drains."""
+        """The child works. A successor has yet to prove itself before the old process drains."""
         if process.ready_at is not None:
             return
         process.ready_at = now
@@ -233,11 +265,6 @@ class Tree:
         pool = self.pools.get(process.spec.pool)
         if pool is not None:
             pool.error = None
-        place = self.places.get(process.spec.name)
-        if place is not None and place.successor is process:
-            old, place.process, place.successor = place.process, process, None
-            if old is not None:
-                old.terminate(now + self.grace_s(old.spec), Cause.OPERATOR)
 
     # Exits
 
@@ -284,7 +311,7 @@ class Tree:
         if place is None:
             return
         if place.successor is process:
-            self._roll_failed(place, process, status, now)
+            self.rolling.ended(place, process, status, now)
         elif place.process is process and self.closing:
             place.process = None
         elif place.process is process:
@@ -296,7 +323,8 @@ class Tree:
         error = process.failure[1] if process.failure else None
         pool = self.pools[place.spec.pool]
         policy = self._policy(place.spec)
-        place.process = None
+        # With a successor on its way there is no more to replace: it is the process now.
+        place.process, place.successor = place.successor, None
         place.restarts += 1
         place.last_exit = LastExit(exit_.cause.value, describe(status), now, error)
         decision = after_exit(place.failures, exit_, policy, self._draw())
@@ -380,47 +408,6 @@ class Tree:
         times += [place.next_start for place in self.places.values() if place.process is None]
         times += [pool.breaker.open_until or times[0] for pool in self.pools.values()]
         return max(0.01, min(times_ for times_ in times if times_ > now) - now)
-
-    # Roll
-
-    def roll(self, now: float) -> None:
-        """Replace at most one process that runs something else than its place wants."""
-        if self.closing or any(place.successor for place in self.places.values()):
-            return
-        for place in self._stale():
-            process = place.process
-            if process is None:
-                continue
-            if process.state == READY and not place.spec.is_engine:
-                if place.next_start <= now:
-                    _log(process).info("process.replacing")
-                    place.successor = self._start(place, now)
-                return
-            # Nothing to keep, or no second one may run beside it: end the old one first.
-            process.terminate(now + self.grace_s(place.spec), Cause.OPERATOR)
-
-    def _stale(self) -> Iterator[Place]:
-        for place in self.places.values():
-            process = place.process
-            if (
-                process is not None
-                and process.stop_deadline is None
-                and process.spec.fingerprint != place.spec.fingerprint
-                and self.pools[place.spec.pool].halted != place.spec.fingerprint
-            ):
-                yield place
-
-    def is_rolling(self) -> bool:
-        return any(place.successor for place in self.places.values()) or any(self._stale())
-
-    def _roll_failed(self, place: Place, process: Process, status: int, now: float) -> None:
-        error = process.failure[1] if process.failure else describe(status)
-        pool = self.pools[place.spec.pool]
-        place.successor = None
-        place.last_exit = LastExit("reload", describe(status), now, error)
-        pool.halted = process.spec.fingerprint
-        pool.roll_error = error
-        _log(process).bind(error=error).error("reload.stopped")
 
     # Ends
 

@@ -3,6 +3,7 @@ file `behaviour/<pool>` beside pool.toml, each time one starts."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -59,6 +60,11 @@ def run(child: Child) -> int:
             [sys.executable, "-c", "import signal; signal.pause()"], start_new_session=True
         )
         note(child, f"grandchild:{grandchild.pid}")
+    if what.startswith("no-task"):  # until it is told that it has finished one
+        pending = what.partition(" ")[2]
+        if pending:
+            _be_monitor(child, int(pending))
+        return _serve(child, what)
     child.progress(1)
     return _serve(child, what)
 
@@ -75,6 +81,14 @@ def _stuck(child: Child, slot: slots.SlotWriter, what: str) -> int:
         time.sleep(0.05)
 
 
+def _be_monitor(child: Child, pending: int) -> None:
+    assert child.report_fd is not None
+    waiting = {"pending": pending, "in_flight": 0, "redelivered": 0, "max_in_flight": 9}
+    waiting |= {"oldest_waiting_s": 0.0, "oldest_open_s": 0.0}
+    figures = {"event": "backlog", "activities": dict.fromkeys(child.activities, waiting)}
+    os.write(child.report_fd, json.dumps(figures).encode() + b"\n")
+
+
 def _serve(child: Child, what: str) -> int:
     while True:
         got = signal.sigtimedwait(_AWAITED, 0.5)
@@ -85,6 +99,8 @@ def _serve(child: Child, what: str) -> int:
             continue
         if got.si_signo == signal.SIGHUP:
             note(child, "hangup")
+        if got.si_signo == signal.SIGUSR1:
+            child.progress(1)
         if got.si_signo == signal.SIGTERM and what != "deaf":
             note(child, "draining")
             if what == "slow-drain":

@@ -17,6 +17,7 @@ import pytest
 from supervisor.control import ask
 
 LIMIT_S = 15.0
+ROOT = Path(__file__).parents[2]
 PROGRAM = Path(__file__).with_name("fake_pool.py")
 
 
@@ -39,6 +40,20 @@ def alive(pid: int) -> bool:
             return file.read().rsplit(")", 1)[1].split()[0] not in "ZX"
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def command(*arguments: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """`wf-supervisor` with these arguments."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, "-m", "supervisor.main", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+        cwd=cwd,
+        env=environment,
+    )
 
 
 class PoolDirectory:

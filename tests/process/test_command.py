@@ -3,29 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import stat
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from pool_directory import PoolDirectory, until
-
-ROOT = Path(__file__).parents[2]
-
-
-def command(*arguments: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(
-        [sys.executable, "-m", "supervisor.main", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-        cwd=cwd,
-        env=environment,
-    )
+from pool_directory import PoolDirectory, command, until
 
 
 def test_check_says_what_would_be_started_and_starts_nothing(pool: PoolDirectory) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 
 from pool_directory import PoolDirectory, replace, until
@@ -202,3 +203,58 @@ def test_many_reloads_at_once_end_with_the_last_word(pool: PoolDirectory) -> Non
         pool.configure({"mail": count})
         pool.signal(signal.SIGHUP)
     until(lambda: pool.pool("mail")["wanted"] == 3 and len(pool.pids("mail")) == 3, "three run")
+
+
+# What a new worker has to show before the old one drains
+
+
+def rolling(pool: PoolDirectory, behaviour: str, **timing: object) -> tuple[int, int]:
+    """A roll of one worker whose successor is ready; (old, new)."""
+    started(pool, {"mail": 1}, **timing)
+    [old] = pool.pids("mail")
+    pool.behaves("mail", behaviour)
+    pool.configure({"mail": 1}, extra="concurrency = 3\n")
+    [new] = until(lambda: pool.pids("mail") - {old}, "the new one is ready")
+    return old, new
+
+
+def test_the_old_worker_drains_only_when_the_new_one_has_finished_a_task(
+    pool: PoolDirectory,
+) -> None:
+    old, new = rolling(pool, "no-task 5", roll_proof_s=60.0, roll_blind_s=0.0)
+    until(lambda: pool.pool("mail")["backlog"], "the backlog is known")
+    assert pool.pids("mail") == {old, new}
+    assert pool.state() == "reloading"
+    assert not pool.events("draining")
+    os.kill(new, signal.SIGUSR1)
+    until(lambda: pool.pids("mail") == {new}, "the old one has left")
+
+
+def test_with_an_empty_queue_a_ready_worker_is_enough(pool: PoolDirectory) -> None:
+    _, new = rolling(pool, "no-task 0", roll_proof_s=60.0, roll_blind_s=60.0)
+    until(lambda: pool.pids("mail") == {new}, "the old one has left")
+
+
+def test_where_the_queue_is_unknown_some_seconds_of_being_ready_are_enough(
+    pool: PoolDirectory,
+) -> None:
+    _, new = rolling(pool, "no-task", roll_proof_s=60.0, roll_blind_s=0.3)
+    until(lambda: pool.pids("mail") == {new}, "the old one has left")
+
+
+def test_a_worker_that_fails_before_it_has_finished_a_task_ends_the_roll(
+    pool: PoolDirectory,
+) -> None:
+    old, new = rolling(pool, "no-task 5", roll_proof_s=60.0)
+    os.kill(new, signal.SIGSEGV)
+    until(lambda: pool.pool("mail")["roll_error"], "the roll was given up")
+    assert pool.pids("mail") == {old}
+    assert not pool.events("draining")
+
+
+def test_when_the_old_worker_dies_the_new_one_takes_its_place(pool: PoolDirectory) -> None:
+    old, new = rolling(pool, "no-task 5", roll_proof_s=60.0)
+    os.kill(old, signal.SIGKILL)
+    until(lambda: pool.pids("mail") == {new}, "the new one is alone")
+    until(lambda: pool.state() == "running", "the roll is over")
+    assert len(pool.events("started:no-task")) == 1

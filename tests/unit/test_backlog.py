@@ -1,6 +1,6 @@
 """An unreadable backlog is unknown, not empty."""
 
-from supervisor.backlog import FRESH_S, Backlog
+from supervisor.backlog import FRESH_S, Backlog, Waiting
 
 FIGURES = {"pending": 3, "in_flight": 5, "max_in_flight": 10}
 
@@ -28,3 +28,20 @@ def test_what_is_not_a_reading_changes_nothing() -> None:
     backlog.take({"mail": FIGURES}, 1.0)
     backlog.take(None, 2.0)
     assert backlog.of("mail", 2.0) == FIGURES
+
+
+def test_a_pool_has_the_sum_of_its_activities_and_the_age_of_the_oldest() -> None:
+    backlog = Backlog()
+    mail = {**FIGURES, "redelivered": 1, "oldest_waiting_s": 3.5, "oldest_open_s": 7.0}
+    sms = {**FIGURES, "redelivered": 0, "oldest_waiting_s": 0.0, "oldest_open_s": 1.0}
+    backlog.take({"mail": mail, "sms": sms}, 1.0)
+    both = backlog.of_pool(["mail", "sms"], 2.0)
+    assert both == Waiting(pending=6, in_flight=10, redelivered=1, oldest_s=7.0)
+    assert not both.is_idle
+
+
+def test_a_pool_with_an_unknown_activity_is_unknown() -> None:
+    backlog = Backlog()
+    backlog.take({"mail": FIGURES}, 1.0)
+    assert backlog.of_pool(["mail", "sms"], 2.0) is None
+    assert backlog.of_pool([], 2.0) is None

@@ -5,7 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from supervisor.spec import ChildSpec, desired, difference, keeping_broken, restart_needed
+from hypothesis import given
+from hypothesis import strategies as st
+
+from supervisor.spec import (
+    WORKER,
+    ChildSpec,
+    desired,
+    difference,
+    keeping_broken,
+    restart_needed,
+    settle,
+)
 from wf.settings import NatsSettings, OrchestratorSettings, PoolSettings, Settings
 
 
@@ -113,3 +124,52 @@ def test_broker_settings_wait_for_a_restart() -> None:
     other = SETTINGS.model_copy(update={"nats": NatsSettings(port=4333)})
     assert restart_needed(SETTINGS, other) == ["[nats]"]
     assert restart_needed(SETTINGS, SETTINGS) == []
+
+
+# Who leaves when a pool gets smaller
+
+
+def workers(*indexes: int, pool: str = "mail", fingerprint: str = "a") -> list[ChildSpec]:
+    return [
+        ChildSpec(f"worker {pool} #{index}", WORKER, pool, index, fingerprint) for index in indexes
+    ]
+
+
+def indexes(specs: list[ChildSpec]) -> list[int]:
+    return [spec.index for spec in specs]
+
+
+def test_of_equals_the_newest_leave() -> None:
+    assert indexes(settle(workers(0, 1), workers(0, 1, 2, 3), {})) == [0, 1]
+
+
+def test_the_empty_leave_first_then_the_idle_then_the_least_busy() -> None:
+    load = {"worker mail #0": -1, "worker mail #1": 0, "worker mail #2": 2, "worker mail #3": 5}
+    have = workers(0, 1, 2, 3)
+    assert indexes(settle(workers(0, 1, 2), have, load)) == [1, 2, 3]
+    assert indexes(settle(workers(0, 1), have, load)) == [2, 3]
+    assert indexes(settle(workers(0), have, load)) == [3]
+
+
+def test_new_workers_get_the_lowest_free_numbers() -> None:
+    assert indexes(settle(workers(0, 1, 2, 3), workers(1, 3), {})) == [0, 1, 2, 3]
+
+
+def test_those_who_stay_are_to_run_what_is_wanted_now() -> None:
+    settled = settle(workers(0, fingerprint="b"), workers(5, fingerprint="a"), {})
+    assert [(spec.name, spec.fingerprint) for spec in settled] == [("worker mail #5", "b")]
+
+
+@given(st.integers(0, 8), st.sets(st.integers(0, 12)), st.data())
+def test_settling_keeps_the_count_and_stops_or_starts_no_more_than_it_must(
+    count: int, have: set[int], data: st.DataObject
+) -> None:
+    actual = workers(*sorted(have))
+    load = {spec.name: data.draw(st.integers(-1, 3)) for spec in actual}
+    settled = settle(workers(*range(count)), actual, load)
+    assert len({spec.name for spec in settled}) == count
+    change = difference(settled, actual)
+    assert len(change.start) == max(0, count - len(have))
+    assert len(change.stop) == max(0, len(have) - count)
+    stay = [load[spec.name] for spec in settled if spec.name in load]
+    assert not change.stop or not stay or max(load[name] for name in change.stop) <= min(stay)

@@ -145,8 +145,13 @@ def _ready(told: Explanation, process: Document, pool: Document) -> None:
         f"Process {process['pid']} has been up for {age(process['uptime_s'])}"
         + (f" and has finished {done} tasks." if process["role"] == "worker" else ".")
     )
-    if process.get("task"):
-        told.why.append(f"It runs {process['task']}, since {age(process['task_age_s'])}.")
+    for task in process["tasks"][:5]:
+        told.why.append(
+            f"It runs {task['activity'] or 'a task'} (task {task['sequence']}) for"
+            f" {age(task['age_s'])} now; {_deadline(task['left_s'])}."
+        )
+    if process["lag_s"] is not None and process["lag_s"] > 1.0:
+        told.why.append(f"Its event loop is {age(process['lag_s'])} late: something blocks it.")
     if process["half_open"]:
         told.why.append("It is the trial of a degraded pool.")
         told.then.append("When it finishes a task, or stays up for some seconds, the rest starts.")
@@ -157,6 +162,12 @@ def _ready(told: Explanation, process: Document, pool: Document) -> None:
     told.can.append(f"replace it without losing a task: `wf-supervisor restart {short}`")
     if process["role"] == "worker":
         told.can.append(f"let it finish and leave: `wf-supervisor drain {short}`")
+
+
+def _deadline(left_s: float) -> str:
+    if left_s < 0:
+        return f"its time has been up for {age(-left_s)}"
+    return f"its time is up in {age(left_s)}"
 
 
 def _starting(told: Explanation, process: Document, pool: Document) -> None:

@@ -30,15 +30,13 @@ class Meter:
     def rows(self, status: Document) -> list[Document]:
         """The processes of `status`, each with what it uses; rates are None at the first look.
 
-        CPU is a share of one core. What the status does not tell (before the workers' slots and
-        the monitor say it) is None.
+        CPU is a share of one core.
         """
         now = time.monotonic()
         seen: dict[int, tuple[float, float, int]] = {}
         rows = []
         for process in [_supervisor(status), *status["processes"]]:
-            row = {key: process.get(key) for key in ("task", "task_age_s", "lag_s")}
-            row |= {**process, "cpu": None, "pss_bytes": None, "tasks_per_s": None}
+            row = {**process, "cpu": None, "pss_bytes": None, "tasks_per_s": None}
             pid = process["pid"]
             used = measure(pid) if pid else None
             if used is not None:
@@ -64,7 +62,7 @@ def _rates(
 
 def _supervisor(status: Document) -> Document:
     """The supervisor itself, in the shape of its children."""
-    keys = ("done", "restarts", "next_start_s", "last_exit", "kill_in_s")
+    keys = ("done", "restarts", "next_start_s", "last_exit", "kill_in_s", "running", "lag_s")
     return {
         "name": "supervisor",
         "role": "supervisor",
@@ -72,6 +70,7 @@ def _supervisor(status: Document) -> Document:
         "pid": status["pid"],
         "state": status["state"],
         "uptime_s": status["uptime_s"],
+        "tasks": [],
         **dict.fromkeys(keys),
     }
 

@@ -67,8 +67,11 @@ class Rolling:
 
     def _is_proved(self, process: Process, now: float) -> bool:
         """A finished task proves it; or that there is none to be had."""
-        if process.done > 0 or process.ready_at is None:
-            return process.done > 0
+        header = process.header()
+        if process.done > 0 or (header is not None and header.done > 0):
+            return True
+        if process.ready_at is None:
+            return False
         waiting = self._tree.backlog.of_pool(process.spec.activities, now)
         if waiting is not None and waiting.is_idle:
             return True

@@ -12,6 +12,10 @@ from supervisor.place import Place, Pool
 from supervisor.process import READY, STARTING, STOPPING, Process
 from supervisor.spec import WORKER
 from supervisor.tree import Tree
+from wf import subjects
+
+MOST_TASKS = 20  # of one process; more say nothing new
+PULSE_S = 1.0  # between two turns of a child's pulse, at most
 
 
 def document(
@@ -62,8 +66,9 @@ def _process(
 def _running(process: Process | None, now: float) -> dict[str, Any]:
     """What is known of a process; the same keys, empty, where there is none."""
     if process is None:
-        keys = ("pid", "uptime_s", "boot_ms", "done", "generation", "kill_in_s", "boot_left_s")
-        return {"state": "waiting", "half_open": False, **dict.fromkeys(keys)}
+        keys = ["pid", "uptime_s", "boot_ms", "done", "generation", "kill_in_s", "boot_left_s"]
+        keys += ["running", "failed", "lag_s"]
+        return {"state": "waiting", "half_open": False, "tasks": [], **dict.fromkeys(keys)}
     stopping, starting = process.state == STOPPING, process.state == STARTING
     return {
         "state": process.state,
@@ -75,6 +80,31 @@ def _running(process: Process | None, now: float) -> dict[str, Any]:
         "generation": process.generation,
         "kill_in_s": _left(process.stop_deadline, now) if stopping else None,
         "boot_left_s": _left(process.boot_deadline, now) if starting else None,
+        **_at_work(process, now),
+    }
+
+
+def _at_work(process: Process, now: float) -> dict[str, Any]:
+    """What its slot says: how late its loop is, and the tasks that it has begun, oldest first."""
+    header = process.header()
+    if header is None:
+        return {"running": None, "failed": None, "lag_s": None, "tasks": []}
+    late_s = max(header.lag_s, now - header.tick_s - PULSE_S) if header.tick_s else header.lag_s
+    tasks = [task for task in process.tasks() if not task.ended] if header.running else []
+    return {
+        "done": max(process.done, header.done),
+        "running": header.running,
+        "failed": header.failed,
+        "lag_s": round(max(0.0, late_s), 4),
+        "tasks": [
+            {
+                "activity": subjects.activity_of_reply(task.reply),
+                "sequence": task.sequence,
+                "age_s": round(now - task.started_s, 3),
+                "left_s": round(task.deadline_s - now, 3),
+            }
+            for task in tasks[:MOST_TASKS]
+        ],
     }
 
 

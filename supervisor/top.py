@@ -101,8 +101,7 @@ def process_row(process: Document) -> tuple[str, ...]:
         process["name"],
         _shown(process["pid"]),
         state_with_countdown(process),
-        _shown(process["task"]),
-        _age(process["task_age_s"]),
+        *_task(process),
         _shown(process["tasks_per_s"]),
         "-" if process["cpu"] is None else f"{100 * process['cpu']:.1f}%",
         "-" if process["pss_bytes"] is None else format_size(_rounded(process["pss_bytes"])),
@@ -110,6 +109,15 @@ def process_row(process: Document) -> tuple[str, ...]:
         _shown(process["restarts"]),
         f"{last['cause']} ({last['how']}), {age(last['ago_s'])} ago" if last else "-",
     )
+
+
+def _task(process: Document) -> tuple[str, str]:
+    """What it has been at for longest, how much else, and since when."""
+    tasks = process["tasks"]
+    if not tasks:
+        return "-", "-"
+    more = f" +{process['running'] - 1}" if process["running"] > 1 else ""
+    return f"{tasks[0]['activity'] or '?'} {tasks[0]['sequence']}{more}", age(tasks[0]["age_s"])
 
 
 def state_with_countdown(process: Document) -> str:

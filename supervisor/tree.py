@@ -170,8 +170,9 @@ class Tree:
         }
 
     def running_tasks(self, process: Process) -> int:
-        """How many tasks it has begun, as far as anybody knows."""
-        return 0
+        """How many tasks it has begun and not ended, as its slot says."""
+        header = process.header()
+        return header.running if header is not None else 0
 
     def in_stage(self, stage: int) -> list[Process]:
         """Processes of a stage that have not ended, those without a place included."""

@@ -64,6 +64,27 @@ def task(activity: str) -> str:
     return f"activity.tasks.{activity}"
 
 
+def task_consumer(activity: str) -> str:
+    """The durable name of an activity's consumer; two activities never share one."""
+    return f"activity-{check_name('activity', activity)}"
+
+
+def activity_of_consumer(consumer: str) -> str | None:
+    """The activity that `task_consumer` gave this name; None for any other consumer."""
+    return consumer.removeprefix("activity-") if consumer.startswith("activity-") else None
+
+
+def activity_of_reply(reply: str) -> str | None:
+    """The activity whose task has this ack subject: `$JS.ACK.<stream>.<consumer>.…`.
+
+    A server with domains puts a domain and an account hash between `ACK` and the stream.
+    """
+    for token in reply.split(".")[3:6]:
+        if (activity := activity_of_consumer(token)) is not None:
+            return activity
+    return None
+
+
 def timer_scheduled(instance: str, timer: str) -> str:
     return f"workflow.timer.scheduled.{instance}.{timer}"
 

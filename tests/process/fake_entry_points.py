@@ -65,6 +65,9 @@ def run(child: Child) -> int:
         if pending:
             _be_monitor(child, int(pending))
         return _serve(child, what)
+    if what == "busy":
+        reply = f"$JS.ACK.ACTIVITY_TASKS.activity-{child.pool}.1.7.7.0.0"
+        slot.started(7, reply, time.monotonic() - 60.0, time.monotonic() + 60.0)
     child.progress(1)
     return _serve(child, what)
 

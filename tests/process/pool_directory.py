@@ -45,6 +45,7 @@ def alive(pid: int) -> bool:
 def command(*arguments: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     """`wf-supervisor` with these arguments."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment.pop("COLUMNS", None)  # of pytest's own terminal: tables would be cut to it
     return subprocess.run(
         [sys.executable, "-m", "supervisor.main", *map(str, arguments)],
         capture_output=True,

@@ -210,7 +210,8 @@ def test_orders_are_refused_while_the_supervisor_stops(pool: PoolDirectory) -> N
     order(pool, "restart", "mail", "--wait")
     pool.signal(signal.SIGTERM)
     until(lambda: pool.status().get("state") == "stopping", "it stops")
-    assert "stopping" in refused(pool, "scale", "mail", "4")
+    answer = ask(pool.state_dir, {"command": "scale", "pool": "mail", "processes": 4})
+    assert "stopping" in answer["error"]
     assert pool.wait() == 0
 
 
@@ -248,6 +249,33 @@ def test_top_shows_what_each_process_uses(pool: PoolDirectory) -> None:
     assert by_name["supervisor"]["pid"] == pool.status()["pid"]
     assert by_name["worker mail #0"]["pss_bytes"] > 100_000
     assert 0 <= by_name["worker mail #0"]["cpu"] < 1
+
+
+def test_top_and_explain_show_the_task_of_a_worker(pool: PoolDirectory) -> None:
+    pool.module("mail")
+    pool.behaves("mail", "busy")
+    pool.configure({"mail": 1})
+    pool.start()
+    until(lambda: pool.processes("mail"), "the worker is ready")
+    shown = order(pool, "top", "--once")
+    assert "mail 7" in shown
+    assert "It runs mail (task 7) for 1m" in order(pool, "explain", "mail #0")
+
+
+def test_of_a_pool_that_gets_smaller_the_idle_leave(pool: PoolDirectory) -> None:
+    pool.module("mail")
+    pool.behaves("mail", "busy")
+    pool.configure({"mail": 1})
+    pool.start()
+    busy = until(lambda: pool.pids("mail"), "a worker is ready")
+    pool.behaves("mail", "work")
+    order(pool, "scale", "mail", "3", "--wait")
+    order(pool, "drain", "mail #0", "--wait")  # so that the busy one is not the first
+    pool.behaves("mail", "busy")
+    order(pool, "restart", "mail #0", "--wait")
+    busy = pool.pids("mail") & {p["pid"] for p in pool.processes("mail") if p["running"]}
+    order(pool, "scale", "mail", "1", "--wait")
+    assert pool.pids("mail") == busy
 
 
 def test_top_ends_when_the_supervisor_is_gone(pool: PoolDirectory) -> None:

@@ -20,6 +20,8 @@ def process(**fields: Any) -> dict[str, Any]:
         "uptime_s": 12.0,
         "done": 3,
         "half_open": False,
+        "tasks": [],
+        "lag_s": 0.0,
         "successor": False,
         "kill_in_s": None,
         "boot_left_s": None,
@@ -119,6 +121,13 @@ def test_a_worker_that_waits_for_the_engine_names_it() -> None:
 def test_a_stopping_process_says_when_it_is_killed() -> None:
     status = document(processes=[process(state="stopping", kill_in_s=7.0)])
     assert "still there in 7.0s, it is killed" in told(status, "mail #0")
+
+
+def test_a_busy_worker_tells_its_tasks_and_what_blocks_it() -> None:
+    task = {"activity": "send_mail", "sequence": 4711, "age_s": 65.0, "left_s": -2.0}
+    text = told(document(processes=[process(tasks=[task], lag_s=4.0)]), "mail #0")
+    assert "It runs send_mail (task 4711) for 1m05s now; its time has been up for 2.0s" in text
+    assert "Its event loop is 4.0s late" in text
 
 
 def test_a_pool_tells_its_backlog_and_who_chose_its_count() -> None:

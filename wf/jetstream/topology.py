@@ -243,12 +243,12 @@ def _consumer(
 
 def consumer_name(activity: str) -> str:
     """The durable name of an activity's consumer; two activities never share one."""
-    return f"activity-{subjects.check_name('activity', activity)}"
+    return subjects.task_consumer(activity)
 
 
 def activity_of(consumer: str) -> str | None:
     """The activity that `consumer_name` gave this name; None for any other consumer."""
-    return consumer.removeprefix("activity-") if consumer.startswith("activity-") else None
+    return subjects.activity_of_consumer(consumer)
 
 
 def task_consumer(

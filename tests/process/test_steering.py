@@ -193,7 +193,9 @@ def test_a_wrong_name_is_answered_with_the_likely_one(pool: PoolDirectory) -> No
     started(pool, {"mail": 1})
     assert "did you mean 'mail'" in refused(pool, "scale", "mial", "3")
     assert "did you mean 'mail #0'" in refused(pool, "drain", "mail #7")
-    assert "there are: supervisor, orchestrator, mail #0, mail" in refused(pool, "explain", "nail")
+    assert "there are: supervisor, orchestrator, monitor, mail #0, mail" in refused(
+        pool, "explain", "nail"
+    )
 
 
 @pytest.mark.parametrize("count", ["-1", "1025", "x", "1.5"])

@@ -53,8 +53,8 @@ class Backlog:
         if not known or len(known) != len(found):
             return None
         ages = [float(one[key]) for one in known for key in ("oldest_waiting_s", "oldest_open_s")]
-        counts = [sum(int(one[key]) for one in known) for key in _COUNTS]
-        return Waiting(*counts, oldest_s=max(ages))
+        pending, in_flight, redelivered = (sum(int(one[k]) for one in known) for k in _COUNTS)
+        return Waiting(pending, in_flight, redelivered, max(ages))
 
     def waits(self, activities: Iterable[str], now: float) -> bool:
         """Whether tasks of one of them wait that the broker would give to whoever asks."""

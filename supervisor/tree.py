@@ -202,12 +202,9 @@ class Tree:
         for stage in range(len(STAGES)):
             if stage in self._open_stages:
                 continue
-            mine = [
-                place
-                for place in self.places.values()
-                if place.spec.stage == stage and place.spec.role != MONITOR
-            ]
-            if any(place.state() not in (READY, "held") for place in mine):
+            mine = [place for place in self.places.values() if place.spec.stage == stage]
+            busy = any(place.state() not in (READY, "held") for place in mine)
+            if busy and STAGES[stage] != MONITOR:
                 return stage
             self._open_stages.add(stage)
         return len(STAGES)
@@ -248,10 +245,11 @@ class Tree:
                 case "ready":
                     self.became_ready(process, now)
                 case "progress":
-                    done = report.get("done")
-                    process.done = done if isinstance(done, int) else process.done
+                    process.done = int(report.get("done", process.done))
                 case "settled":
                     self.deaths.settled(report.get("death"))
+                case "recycle":
+                    process.recycle = process.recycle or (str(report.get("reason")), now)
                 case "backlog":
                     self.backlog.take(report.get("activities"), now)
                 case "failed":

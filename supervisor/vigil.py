@@ -11,6 +11,7 @@ from supervisor.tree import Tree
 from wf.slots import Phase
 
 DRAIN_MARGIN_S = 5.0
+RECYCLE_WAIT_S = 60.0
 
 
 class Vigil:
@@ -30,6 +31,20 @@ class Vigil:
         for process in list(self._tree.processes.values()):
             if process.state == READY:
                 self._look_at(process, now)
+        for process in list(self._tree.processes.values()):
+            if process.state == READY and process.recycle is not None:
+                self._consider_recycling(process, process.recycle, now)
+
+    def _consider_recycling(self, process: Process, wish: tuple[str, float], now: float) -> None:
+        """One of a pool at a time; one that is never complete may not keep them all waiting."""
+        reason, since = wish
+        others = [p for p in self._tree.in_pool(process.spec.pool) if p.process is not process]
+        if now - since < RECYCLE_WAIT_S and any(other.state() != READY for other in others):
+            return
+        logger.bind(child=process.spec.name, child_pid=process.pid, reason=reason).info(
+            "process.recycling"
+        )
+        process.terminate(now + self._tree.grace_s(process.spec), Cause.RECYCLE)
 
     def _look_at(self, process: Process, now: float) -> None:
         header = process.header()

@@ -60,6 +60,14 @@ class Child:
         """`done` tasks finished so far; resets the restart backoff. Call at most once a second."""
         self._report({"event": "progress", "done": done})
 
+    def wants_recycle(self, reason: str) -> bool:
+        """Ask to be replaced when it suits, one of the pool at a time, by SIGTERM. False: there is
+        nobody to ask."""
+        if self.supervisor_pid == 0:
+            return False
+        self._report({"event": "recycle", "reason": reason})
+        return True
+
     def failed(self, cause: str, error: str) -> None:
         """About to exit because of `cause`: "import", "config" or "broker"; status shows it."""
         self._report({"event": "failed", "cause": cause, "error": error[-3000:]})

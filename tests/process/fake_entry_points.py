@@ -55,6 +55,8 @@ def run(child: Child) -> int:
     if what == "recycle":
         child.progress(1)
         return EXIT_RECYCLE
+    if what == "wants-recycle" and child.generation == 0:
+        child.wants_recycle("because")
     if what == "grandchild":
         grandchild = subprocess.Popen(
             [sys.executable, "-c", "import signal; signal.pause()"], start_new_session=True

@@ -31,6 +31,7 @@ from wf.worker.drain import Station, drain
 from wf.worker.held import Held
 from wf.worker.lane import UNSTORED_LIMIT, Lane
 from wf.worker.leases import Leases
+from wf.worker.memory import offer_to_the_memory_killer
 from wf.worker.modules import load_definitions
 from wf.worker.policy import catalog_entry, effective
 from wf.worker.prefetch import Prefetch
@@ -73,6 +74,8 @@ def warm_up() -> None:
 def run(child: Child) -> int:
     """Serve the child's activities until asked to stop; the exit status."""
     log.configure_child(child)
+    if child.supervisor_pid:
+        offer_to_the_memory_killer()
     try:
         definitions = load_definitions(child.modules, child.activities)
     except ConfigError as error:

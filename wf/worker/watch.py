@@ -6,16 +6,18 @@ import asyncio
 import time
 from collections.abc import Sequence
 
-import psutil
 from loguru import logger
 
 from wf.child import EXIT_OK, EXIT_RECYCLE, Child
 from wf.durations import format_size
 from wf.worker.lane import Lane
+from wf.worker.memory import private_bytes
 from wf.worker.stopping import Stopping
 
 TICK_S = 1.0
 MEMORY_TICKS = 3  # memory is measured every so many ticks
+MEMORY_SAMPLES = 3  # so many in a row above the limit: it stays that large
+MEMORY_LIMIT = 2  # times max_memory: no time to wait for one's turn
 STUCK_GRACE_S = 5.0  # for a call that was told to stop to come back
 TASKS_JITTER = 0.1  # share of max_tasks by which workers of a pool differ
 
@@ -39,7 +41,8 @@ class Watch:
         self._max_memory = max_memory
         self._done = 0  # tasks whose results are stored
         self._told = 0
-        self._process = psutil.Process()
+        self._samples_above = 0
+        self._asked = False
 
     async def run(self) -> None:
         ticks = 0
@@ -51,13 +54,21 @@ class Watch:
                 self._stopping.request(EXIT_OK, "the supervisor is gone")
             self._look_for_stuck(time.monotonic())
             if self._max_memory and ticks % MEMORY_TICKS == 0:
-                self._look_at_memory()
+                self._look_at_memory(await asyncio.to_thread(private_bytes))
 
     def stored(self) -> None:
         """One more result is stored."""
         self._done += 1
         if self._limit and self._done >= self._limit:
-            self._stopping.request(EXIT_RECYCLE, f"max_tasks: {self._done} done")
+            self._recycle(f"max_tasks: {self._done} done")
+
+    def _recycle(self, reason: str, *, at_once: bool = False) -> None:
+        """Be replaced when the pool can spare us, and at once where nobody decides that."""
+        if self._asked and not at_once:
+            return
+        if at_once or not self._child.wants_recycle(reason):
+            self._stopping.request(EXIT_RECYCLE, reason)
+        self._asked = True
 
     def tell_progress(self) -> None:
         """Tell the supervisor how many tasks are done, if there are more."""
@@ -79,12 +90,12 @@ class Watch:
                         EXIT_RECYCLE, f"{lane.name} goes on past its timeout and cannot be ended"
                     )
 
-    def _look_at_memory(self) -> None:
-        used = self._process.memory_info().rss
-        if used > self._max_memory:
-            self._stopping.request(
-                EXIT_RECYCLE,
+    def _look_at_memory(self, used: int) -> None:
+        self._samples_above = self._samples_above + 1 if used > self._max_memory else 0
+        if self._samples_above >= MEMORY_SAMPLES:
+            self._recycle(
                 f"max_memory: {format_size(used)} used, {format_size(self._max_memory)} allowed",
+                at_once=used > MEMORY_LIMIT * self._max_memory,
             )
 
 

@@ -60,7 +60,7 @@ class Definitions:
         if stored.is_marker:
             versions = {key: value for key, value in versions.items() if key != version}
         else:
-            definition = parse(orjson.loads(stored.data), stored.subject)
+            definition = parse(orjson.loads(stored.data), stored.subject, registered=True)
             if (definition.namespace, definition.name, definition.version) != (
                 namespace,
                 name,

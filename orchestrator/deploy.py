@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from loguru import logger
 
 from orchestrator.definition import canonical_bytes, parse
+from wf.announced import unannounced
 from wf.definitions import RegisteredDefinition, register
-from wf.errors import DefinitionConflict, DefinitionError
+from wf.errors import DefinitionConflict, DefinitionError, Problem
 from wf.jetstream.port import Port
 
 SUFFIXES = frozenset({".yaml", ".yml", ".json"})
@@ -17,11 +19,20 @@ SUFFIXES = frozenset({".yaml", ".yml", ".json"})
 
 @dataclass(slots=True)
 class Deployment:
-    """What became of a directory's files; `problems` holds one text per refused file."""
+    """What became of a directory's files; `problems` holds one text per refused file, `calls` the
+    activities that each registered one needs, with the warnings where they have no worker."""
 
     created: list[str] = field(default_factory=list)
     unchanged: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    calls: list[tuple[str, Mapping[str, Problem]]] = field(default_factory=list)
+
+    def warn(self, announced: Collection[str]) -> None:
+        """Log a warning for every activity that is not among the `announced` ones."""
+        for title, calls in self.calls:
+            for warning in unannounced(calls, announced):
+                log = logger.bind(definition=title, problem=str(warning))
+                log.warning("definition.activity_unannounced")
 
 
 async def deploy_directory(port: Port, directory: Path) -> Deployment:
@@ -51,6 +62,7 @@ async def _deploy(port: Port, path: Path, deployment: Deployment) -> None:
         definition.namespace, definition.name, definition.version, canonical_bytes(definition)
     )
     outcome = await register(port, registered)
+    deployment.calls.append((registered.title, definition.calls))
     if outcome == "created":
         deployment.created.append(registered.title)
         logger.bind(definition=registered.title, file=str(path)).info("definition.registered")

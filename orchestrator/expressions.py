@@ -22,6 +22,9 @@ import orjson
 import purejq
 from purejq import parser
 
+from orchestrator import expression_messages
+from orchestrator.expression_messages import shorten
+
 RECURSION_LIMIT = 10_000  # 100,000 overflows the C stack of CPython
 _ENCODER_DEPTH = 254  # what orjson writes
 DEPTH_LIMIT = 200  # the rest is for the snapshot around a value
@@ -81,10 +84,6 @@ def fact_error(fact: str, source: str) -> ExpressionError:
         "size": "gives too large a result: select what is needed",
     }.get(fact, f"failed ({fact})")
     return ExpressionError(f"expression `{shorten(source)}` {remedy}", fact)
-
-
-def shorten(source: str, length: int = 120) -> str:
-    return source if len(source) <= length else source[: length - 1] + "…"
 
 
 class Expression:
@@ -320,7 +319,7 @@ def _syntax(source: str, message: str) -> str:
     for keyword in _REFUSED_KEYWORDS:
         if f"'{keyword}'" in message and keyword in source:
             return f"uses `{keyword}`, which is refused: an expression stands alone"
-    return f"is not valid jq: {message}"
+    return f"is not valid jq: {expression_messages.syntax(source, message)}"
 
 
 class _Names:
@@ -384,11 +383,14 @@ class _Names:
                 f"uses `${variable}`, which is refused: {_REFUSED_VARIABLES[variable]}"
             )
         for call in sorted(self.calls):
-            name, _, arity = call.partition("/")
+            name = call.partition("/")[0]
             if name in REFUSED:
                 raise ExpressionRefused(f"uses `{name}`, which is refused: {REFUSED[name]}")
             if call not in self.functions and call not in _builtins():
-                raise ExpressionRefused(f"calls `{name}` with {arity} arguments: no such function")
+                known = [one for one in _builtins() if one.partition("/")[0] not in REFUSED]
+                raise ExpressionRefused(
+                    expression_messages.unknown_function(call, [*known, *self.functions])
+                )
 
 
 @lru_cache(maxsize=1)

@@ -23,7 +23,7 @@ from orchestrator.apply import Limits
 from orchestrator.cache import Cache
 from orchestrator.catalog import Catalog
 from orchestrator.definitions import Definitions
-from orchestrator.deploy import deploy_directory
+from orchestrator.deploy import Deployment, deploy_directory
 from orchestrator.engine import Engine, Retention
 from orchestrator.expressions import ExpressionLimits
 from orchestrator.journal import Journal
@@ -50,6 +50,7 @@ EVENT_ACK_WAIT_S = 30.0  # of the consumers `orchestrator` and `timers`
 RENEW_AFTER_S = EVENT_ACK_WAIT_S / 3
 TICK_S = 2.0
 FOLLOW_S = 5.0  # a notice of a new definition or activity may be lost
+ANNOUNCE_GRACE_S = 30.0  # after a deployment, before activities without workers are warned about
 SWEEP_S = 2.0  # what is acked lives for two periods, and counts against tasks_per_activity
 # Snapshots are trees without cycles, freed by reference counts; walking all that are cached, as the
 # default thresholds do, took a fifth of the engine's time.
@@ -163,7 +164,7 @@ class Orchestrator:
         """Take over from a predecessor: deliver again what it held, know what it knew."""
         await self._ensure()
         await self._recovery.reset_consumers()
-        await deploy_directory(self._port, self._settings.workflows_dir)
+        self._deployed = await deploy_directory(self._port, self._settings.workflows_dir)
         await self._definitions.entries.start()
         await self._catalog.entries.start()
         await self._timer_cap.look()
@@ -178,6 +179,7 @@ class Orchestrator:
         self._spawn(self._every(SWEEP_S, self._sweep))
         self._spawn(self._advisories.run())
         self._spawn(self._recovery.run(self._recover))
+        self._spawn(self._tell_unannounced(self._deployed))
         try:
             await self._service.run(self._engine)
         finally:
@@ -237,10 +239,17 @@ class Orchestrator:
 
     async def _deploy(self) -> None:
         try:
-            await deploy_directory(self._port, self._settings.workflows_dir)
+            deployment = await deploy_directory(self._port, self._settings.workflows_dir)
             await self._definitions.entries.refresh()
         except BrokerError as error:
             logger.bind(error=str(error)).error("redeploy.failed")
+            return
+        await self._tell_unannounced(deployment)
+
+    async def _tell_unannounced(self, deployment: Deployment) -> None:
+        """Warn of activities that no worker has, when those that start now have had the time."""
+        await asyncio.sleep(ANNOUNCE_GRACE_S)
+        deployment.warn(self._catalog.activities)
 
     def _ack(self, item: Any) -> None:
         self._port.ack(item.delivery)

@@ -97,7 +97,7 @@ def read_stubs(values: Mapping[str, Any], place: str = "stubs") -> Stubs:
         if not turns:
             problems.add(f"/{escape(name)}/{_EACH}", "needs one stub at least")
     if problems.found:
-        raise DefinitionError(problems.sentences())
+        raise DefinitionError(problems.ordered())
     return Stubs(named)
 
 

@@ -13,6 +13,7 @@ from wf import subjects
 from wf.client import CLIENT_SOURCE, Client
 from wf.definitions import RegisteredDefinition
 from wf.dial import CONNECT_S
+from wf.errors import Problem
 from wf.instances import WINDOW, HistoryEntry, Instance, Recent
 from wf.starting import Start, Started
 
@@ -89,6 +90,10 @@ class BlockingClient:
     def definitions(self) -> list[RegisteredDefinition]:
         """See `Client.definitions`."""
         return self._run(self._client.definitions())
+
+    def unannounced(self, definition: RegisteredDefinition) -> list[Problem]:
+        """See `Client.unannounced`."""
+        return self._run(self._client.unannounced(definition))
 
     def start(
         self,

@@ -11,9 +11,10 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from wf import cloudevents, definitions, instances, messages, subjects
+from wf.announced import announced, unannounced
 from wf.definitions import RegisteredDefinition
 from wf.dial import CONNECT_S, dial
-from wf.errors import DefinitionError, NotEnded
+from wf.errors import DefinitionError, NotEnded, Problem
 from wf.instances import HistoryEntry, Instance, Recent
 from wf.jetstream import topology
 from wf.jetstream.port import Outgoing, Port, Rejected
@@ -85,6 +86,11 @@ class Client:
     async def definitions(self) -> list[RegisteredDefinition]:
         """Every registered version."""
         return await definitions.registered(self._port)
+
+    async def unannounced(self, definition: RegisteredDefinition) -> list[Problem]:
+        """A warning for every activity that a parsed definition calls and no worker has announced:
+        what calls it waits until one does."""
+        return unannounced(definition.calls, await announced(self._port))
 
     # Instances
 
@@ -247,7 +253,9 @@ def parse_definition(source: str | bytes | Path) -> RegisteredDefinition:
         raise DefinitionError([f"{place}: not UTF-8 text: {error}"]) from error
     document = resolve("definition.parse")(text, place)
     body: bytes = resolve("definition.canonical_bytes")(document)
-    return RegisteredDefinition(document.namespace, document.name, document.version, body)
+    return RegisteredDefinition(
+        document.namespace, document.name, document.version, body, calls=document.calls
+    )
 
 
 def _not_ended(id: str, instance: Instance | None, timeout_s: float) -> NotEnded:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import orjson
 
 from wf import subjects
-from wf.errors import BrokerError, DefinitionConflict
+from wf.errors import BrokerError, DefinitionConflict, Problem
 from wf.jetstream import topology
 from wf.jetstream.port import WRONG_LAST_SEQUENCE, Accepted, Outgoing, Port, Stored
 from wf.storing import refused, store_one
@@ -27,6 +28,8 @@ class RegisteredDefinition:
     version: str
     body: bytes
     registered_ms: int = 0  # when the bucket stored it; 0 before that
+    # The activities that it calls, with the warning where nobody serves one; of a parsed one only.
+    calls: Mapping[str, Problem] = field(default_factory=dict, compare=False)
 
     @property
     def title(self) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 
 class WfError(Exception):
@@ -20,12 +21,30 @@ class ConfigError(WfError):
         self.problems = problems
 
 
-class DefinitionError(WfError):
-    """A workflow definition is refused. `problems` as in ConfigError, with JSON pointers."""
+class Problem(NamedTuple):
+    """Something wrong in a definition, or worth a warning, and where. Line and column count from
+    1; they are 0 where the source has none. `sentence` says what is wrong and what to do."""
 
-    def __init__(self, problems: list[str]) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = problems
+    file: str
+    line: int
+    column: int
+    pointer: str
+    sentence: str
+
+    def __str__(self) -> str:
+        """`<file>:<line>:<column>: <pointer>: <sentence>`."""
+        where = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+        return f"{where}: {self.pointer or '/'}: {self.sentence}"
+
+
+class DefinitionError(WfError):
+    """A workflow definition is refused. `problems` as in ConfigError, with JSON pointers;
+    `details` holds the same in parts, as far as they have a place."""
+
+    def __init__(self, problems: Sequence[str | Problem]) -> None:
+        self.problems = [str(problem) for problem in problems]
+        self.details = [problem for problem in problems if isinstance(problem, Problem)]
+        super().__init__("\n".join(self.problems))
 
 
 class DefinitionConflict(WfError):

@@ -3,41 +3,53 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
 
+from orchestrator.definition import reachability
+from orchestrator.definition.activities import calls
 from orchestrator.definition.nodes import Workflow
 from orchestrator.definition.problems import Problems, kind_of
 from orchestrator.definition.source import read
 from orchestrator.definition.versions import version_key
 from orchestrator.definition.workflow import compile_workflow
-from wf.errors import DefinitionError
+from wf.errors import DefinitionError, Problem
 from wf.subjects import qualified
 
 __all__ = ["Definition", "canonical_bytes", "diff", "parse", "version_key"]
 
 
 class Definition:
-    """A valid definition. `document` is the plain JSON, `workflow` the compiled tree."""
+    """A valid definition. `document` is the plain JSON, `workflow` the compiled tree, `calls` the
+    activities that it needs: name → the warning to give where no worker has announced it."""
 
-    __slots__ = ("document", "name", "namespace", "version", "workflow")
+    __slots__ = ("calls", "document", "name", "namespace", "version", "workflow")
 
-    def __init__(self, document: dict[str, Any], workflow: Workflow) -> None:
+    def __init__(
+        self, document: dict[str, Any], workflow: Workflow, calls: Mapping[str, Problem]
+    ) -> None:
         header = document["document"]
         self.namespace: str = header["namespace"]
         self.name: str = header["name"]
         self.version: str = header["version"]
         self.document = document
         self.workflow = workflow
+        self.calls = calls
 
     @property
     def qualified(self) -> str:
         return qualified(self.namespace, self.name)
 
 
-def parse(source: str | bytes | dict[str, Any], file: str = "<definition>") -> Definition:
+def parse(
+    source: str | bytes | dict[str, Any], file: str = "<definition>", *, registered: bool = False
+) -> Definition:
     """Read YAML, JSON or a plain document.
+
+    `registered`: it was accepted before, maybe by an older version of this program; what only a new
+    definition is refused for is let pass, because instances depend on it.
 
     Raises DefinitionError with all problems at once, each
     `<file>:<line>:<column>: <JSON pointer>: <sentence with the remedy>`.
@@ -47,9 +59,11 @@ def parse(source: str | bytes | dict[str, Any], file: str = "<definition>") -> D
     if not isinstance(document, dict):
         raise DefinitionError([f"{file}: must be an object, found {kind_of(document)}"])
     workflow = compile_workflow(document, problems)
+    if not registered:
+        reachability.check(problems, document)
     if problems.found:
-        raise DefinitionError(problems.sentences())
-    return Definition(document, workflow)
+        raise DefinitionError(problems.ordered())
+    return Definition(document, workflow, calls(workflow, problems))
 
 
 def canonical_bytes(definition: Definition) -> bytes:

@@ -6,6 +6,8 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from wf.errors import Problem
+
 Position = tuple[int, int]  # line and column, both from 1
 
 
@@ -20,15 +22,18 @@ class Problems:
     def __init__(self, file: str, positions: Mapping[str, Position]) -> None:
         self.file = file
         self.positions = positions
-        self.found: list[tuple[Position, str]] = []
+        self.found: list[Problem] = []
 
     def add(self, pointer: str, sentence: str) -> None:
         """Note a problem at `pointer`; `sentence` says what is wrong and what to do."""
-        position = self._position(pointer)
-        where = self.file if position is None else f"{self.file}:{position[0]}:{position[1]}"
-        text = f"{where}: {pointer or '/'}: {sentence}"
-        if all(text != known for _, known in self.found):
-            self.found.append((position or (0, 0), text))
+        problem = self.at(pointer, sentence)
+        if problem not in self.found:
+            self.found.append(problem)
+
+    def at(self, pointer: str, sentence: str) -> Problem:
+        """A problem, or a warning, with the place of `pointer` in the file."""
+        line, column = self._position(pointer) or (0, 0)
+        return Problem(self.file, line, column, pointer, sentence)
 
     def _position(self, pointer: str) -> Position | None:
         """That of the pointer, else that of the nearest thing around it."""
@@ -36,9 +41,9 @@ class Problems:
             pointer = pointer.rpartition("/")[0]
         return self.positions.get(pointer)
 
-    def sentences(self) -> list[str]:
+    def ordered(self) -> list[Problem]:
         """All problems, in the order of the file."""
-        return [text for _, text in sorted(self.found, key=lambda item: item[0])]
+        return sorted(self.found, key=lambda problem: (problem.line, problem.column))
 
     def keys(
         self,

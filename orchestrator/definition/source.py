@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 
+from orchestrator.definition.json_places import JsonPlaces
 from orchestrator.definition.problems import Position
 from orchestrator.definition.yaml_reader import YamlReader
 from wf.errors import DefinitionError
@@ -26,9 +27,11 @@ def read(source: str | bytes | dict[str, Any], file: str) -> tuple[Any, Position
             raise DefinitionError([f"{file}: not UTF-8: {error}"]) from None
     if source.lstrip()[:1] == "{":
         try:
-            return _plain(orjson.loads(source), file), {}
+            document = _plain(orjson.loads(source), file)
         except (orjson.JSONDecodeError, UnicodeEncodeError):
             pass  # a YAML flow mapping also begins so; if it is neither, YAML says where
+        else:
+            return document, JsonPlaces(file).read(source)
     return YamlReader(file).read(source)
 
 

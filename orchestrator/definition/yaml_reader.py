@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from orchestrator.definition.problems import Position, escape
-from wf.errors import DefinitionError
+from wf.errors import DefinitionError, Problem
 
 MAX_VALUES = 200_000  # aliases counted as often as used: they may not blow a small file up
 MAX_DEPTH = 100
@@ -47,7 +47,7 @@ class YamlReader:
 
     file: str
     positions: dict[str, Position] = field(default_factory=dict)
-    problems: list[str] = field(default_factory=list)
+    problems: list[str | Problem] = field(default_factory=list)
     _stack: list[_Open] = field(default_factory=list)
     _anchors: dict[str, tuple[Any, int]] = field(default_factory=dict)
     _weight: int = 0
@@ -220,7 +220,7 @@ class YamlReader:
 
     def _problem(self, event: yaml.Event, pointer: str, sentence: str) -> None:
         line, column = _position(event)
-        self.problems.append(f"{self.file}:{line}:{column}: {pointer or '/'}: {sentence}")
+        self.problems.append(Problem(self.file, line, column, pointer, sentence))
 
     def _refuse(self, event: yaml.Event, sentence: str) -> None:
         """A problem after which reading on makes no sense."""

@@ -8,6 +8,7 @@ import pytest
 from tests.support.server import delete_streams
 from wf.cli.main import main
 from wf.jetstream import topology
+from wf.jetstream.port import Outgoing
 
 DEFINITION = """\
 document:
@@ -92,3 +93,53 @@ def test_validate_needs_no_broker_and_reports_every_file(write, tmp_path, capsys
 def test_a_broker_without_a_pool_is_said_at_once(broker, capsys):
     assert main(["list", "--server", broker.url]) == 3
     assert "no pool has made its streams" in capsys.readouterr().err
+
+
+CALLS = """\
+document: {dsl: "1.0.3", namespace: default, name: pay, version: "1.0.0"}
+do:
+  - a: {call: charge_crad}
+  - b: {call: mail}
+  - c: {call: charge_crad}
+"""
+
+
+@pytest.fixture
+def announced(pool, nats_server):
+    """charge_card has a worker; one for `gone` was taken back."""
+
+    async def put():
+        js = await nats_server.connect()
+        for name, data in (("charge_card", b'{"v":1}'), ("mail", b"{}")):
+            message = Outgoing(f"$KV.ACTIVITY_CATALOG.{name}", data)
+            await js.publish(topology.ACTIVITY_CATALOG, [message])
+        marker = Outgoing("$KV.ACTIVITY_CATALOG.mail", b"", headers={"KV-Operation": "DEL"})
+        await js.publish(topology.ACTIVITY_CATALOG, [marker])
+        await js.close()
+
+    asyncio.run(put())
+    return pool
+
+
+def test_activities_that_no_worker_has_announced_are_warned_of(announced, tmp_path, capsys):
+    file = tmp_path / "pay.yaml"
+    file.write_text(CALLS)
+    for command in (["validate", str(file), "--online"], ["deploy", str(file)]):
+        assert main([*command, "--server", announced]) == 0
+        first, second = capsys.readouterr().err.splitlines()
+        assert first.startswith(f"warning: {file}:3:9: /do/0/a/call: no worker has announced")
+        assert 'did you mean "charge_card"?' in first
+        assert '"mail"' in second
+    assert main(["validate", str(file), "--online", "--json", "--server", announced]) == 0
+    (shape,) = orjson.loads(capsys.readouterr().out)
+    assert (shape["valid"], len(shape["warnings"])) == (True, 2)
+
+
+def test_problems_have_parts_for_programs(tmp_path, capsys):
+    file = tmp_path / "pay.yaml"
+    file.write_text(CALLS.replace("call: mail", "cal: mail"))
+    assert main(["validate", str(file), "--json"]) == 1
+    (shape,) = orjson.loads(capsys.readouterr().out)
+    (part,) = shape["details"]
+    assert (part["line"], part["column"], part["pointer"]) == (4, 9, "/do/1/b/cal")
+    assert shape["problems"] == [f"{file}:4:9: /do/1/b/cal: {part['problem']}"]

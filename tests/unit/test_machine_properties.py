@@ -9,7 +9,7 @@ from orchestrator.definition import parse
 from orchestrator.machine import DEFAULT_LIMITS, Dispatch, SetTimer, advance
 from orchestrator.machine.children import CANCEL_CHILD
 from orchestrator.machine.step import START_CHILD
-from tests.support.machine import HEADER, Driver
+from tests.support.machine import HEADER, Driver, define
 
 LIMITS = DEFAULT_LIMITS._replace(max_steps=2000, max_jumps=50)
 
@@ -133,7 +133,7 @@ def branches(draw, depth):
     return tasks
 
 
-DEFINITIONS = blocks(2).map(lambda tasks: parse({"document": HEADER, "do": tasks}))
+DEFINITIONS = blocks(2).map(lambda tasks: define(*tasks))
 OUTPUTS = st.sampled_from([None, 1, {"n": 5}, {"n": 1, "wait": "PT1S"}, [], "text"])
 OUTCOMES = st.sampled_from(
     ["completed"] * 4

@@ -37,11 +37,21 @@ def _target(config: str | None, server: list[str] | None) -> Target:
 
 
 @app.command()
-def validate(files: _Files, json: options.Json = False) -> None:
-    """Check definitions without a broker."""
+def validate(
+    files: _Files,
+    online: Annotated[
+        bool,
+        typer.Option("--online", help="Ask the broker too: which activities have workers?"),
+    ] = False,
+    config: options.Config = None,
+    server: options.Server = None,
+    json: options.Json = False,
+) -> None:
+    """Check definitions; without --online no broker is needed."""
     from wf.cli import deploying
 
-    raise typer.Exit(deploying.validate(files, json=json))
+    target = _target(config, server) if online else None
+    raise typer.Exit(deploying.validate(files, target, json=json))
 
 
 @app.command()

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 from wf import definitions as registry
+from wf.announced import announced, unannounced
 from wf.cli import exits, output, session, shapes
 from wf.client import Client, parse_definition
 from wf.definitions import RegisteredDefinition
-from wf.errors import DefinitionConflict, DefinitionError
+from wf.errors import DefinitionConflict, DefinitionError, Problem
 
 JsonObject = dict[str, Any]
 
 
-def validate(files: Sequence[str], *, json: bool) -> int:
-    """Check every file; all problems of all files are reported."""
+def validate(files: Sequence[str], target: session.Target | None = None, *, json: bool) -> int:
+    """Check every file; all problems of all files are reported.
+
+    With a `target`, also ask that broker which activities workers have announced.
+    """
     checked = [_check(file) for file in files]
+    if target is not None:
+        known = session.run(target, lambda client: announced(client.port))
+        for found, shape in checked:
+            _warn(found, shape, known)
     if json:
         output.print_json([shape for _, shape in checked])
     for definition, shape in checked:
@@ -25,6 +33,7 @@ def validate(files: Sequence[str], *, json: bool) -> int:
             _complain(shape)
         elif not json:
             output.print_line(f"{shape['file']}: {definition.title} is valid")
+        _tell_warnings(shape)
     return exits.OK if all(shape["valid"] for _, shape in checked) else exits.FAILED
 
 
@@ -42,6 +51,7 @@ def deploy(target: session.Target, files: Sequence[str], *, json: bool) -> int:
     done = session.run(target, lambda client: _register(client, valid))
     for shape in done:
         _tell_deployed(shape, json)
+        _tell_warnings(shape)
     if json:
         output.print_json(done)
     return exits.FAILED if any(shape["result"] == "conflict" for shape in done) else exits.OK
@@ -62,25 +72,45 @@ def definitions(target: session.Target, *, json: bool) -> int:
 
 
 def _check(file: str) -> tuple[RegisteredDefinition | None, JsonObject]:
+    shape: JsonObject = {"file": file, "valid": False, "problems": [], "warnings": []}
     try:
         definition = parse_definition(Path(file))
     except DefinitionError as error:
-        return None, {"file": file, "valid": False, "problems": error.problems}
+        return None, {**shape, "problems": error.problems, "details": _parts(error.details)}
     except OSError as error:
         problem = f"cannot read it: {error.strerror or error}"
-        return None, {"file": file, "valid": False, "problems": [problem]}
+        return None, {**shape, "problems": [problem], "details": []}
     names = {
         "namespace": definition.namespace,
         "name": definition.name,
         "version": definition.version,
     }
-    return definition, {"file": file, "valid": True, "problems": [], **names}
+    return definition, {**shape, "valid": True, **names}
+
+
+def _parts(problems: Sequence[Problem]) -> list[JsonObject]:
+    """Problems for programs; line and column are 0 where the source has none."""
+    return [
+        {"line": one.line, "column": one.column, "pointer": one.pointer, "problem": one.sentence}
+        for one in problems
+    ]
+
+
+def _warn(found: RegisteredDefinition | None, shape: JsonObject, known: Collection[str]) -> None:
+    if found is not None:
+        shape["warnings"] = [str(warning) for warning in unannounced(found.calls, known)]
+
+
+def _tell_warnings(shape: JsonObject) -> None:
+    for warning in shape["warnings"]:
+        output.note(f"warning: {warning}")
 
 
 async def _register(
     client: Client, valid: Sequence[tuple[str, RegisteredDefinition]]
 ) -> list[JsonObject]:
     done: list[JsonObject] = []
+    known = await announced(client.port)
     for file, found in valid:
         shape: JsonObject = {
             "file": file,
@@ -93,6 +123,7 @@ async def _register(
         except DefinitionConflict as error:
             shape["result"] = "conflict"
             shape["error"] = str(error)
+        _warn(found, shape, known)
         done.append(shape)
     return done
 

@@ -136,6 +136,16 @@ class Emit:
 
 
 @dataclass(frozen=True, slots=True)
+class For:
+    items: Expression
+    each: str  # the variables, without `$`
+    at: str
+    condition: Expression | None
+    block: Block
+    concurrency: int | None  # None: one after the other, each with the output of the one before
+
+
+@dataclass(frozen=True, slots=True)
 class Retry:
     when: Expression | None
     except_when: Expression | None
@@ -170,4 +180,4 @@ class RunWorkflow:
     returns: bool  # False: `return: none`, the task outputs null
 
 
-Body = Call | Do | Emit | Fork | Set | Switch | Raise | Wait | Try | RunWorkflow
+Body = Call | Do | Emit | For | Fork | Set | Switch | Raise | Wait | Try | RunWorkflow

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from orchestrator.definition import emitting, forking, kinds, running, trying
+from orchestrator.definition import emitting, forking, kinds, looping, running, trying
 from orchestrator.definition.compiler import BEFORE, EXPORT, INSIDE, Compiler, Scope
+from orchestrator.definition.metadata import task_metadata
 from orchestrator.definition.nodes import Body, Task, Template
 from orchestrator.definition.problems import escape
 
@@ -20,6 +21,7 @@ BodyCompiler = Callable[[Compiler, str, dict[str, Any], Scope], Compiled | None]
 class Kind(NamedTuple):
     keys: tuple[str, ...]  # besides the common ones; the first names the kind
     compile: BodyCompiler
+    metadata: tuple[str, ...] = ()  # keys of `metadata.wf`
 
 
 # Every kind of task that runs. A new one is a line here and a handler in machine/handlers.py.
@@ -27,6 +29,7 @@ KINDS: dict[str, Kind] = {
     "call": Kind(("call", "with"), kinds.call),
     "do": Kind(("do",), kinds.do),
     "emit": Kind(("emit",), emitting.emit),
+    "for": Kind(("for", "while", "do"), looping.for_, ("concurrency",)),
     "fork": Kind(("fork",), forking.fork),
     "raise": Kind(("raise",), kinds.raise_),
     "run": Kind(("run",), running.run),
@@ -35,7 +38,7 @@ KINDS: dict[str, Kind] = {
     "try": Kind(("try", "catch"), trying.try_),
     "wait": Kind(("wait",), kinds.wait),
 }
-LATER = ("for", "listen")
+LATER = ("listen",)
 
 
 def compile_task(
@@ -55,8 +58,7 @@ def compile_task(
         (*known.keys, *COMMON),
         {"timeout": "task timeouts are not supported yet: remove it"},
     )
-    if "metadata" in source:
-        problems.mapping(f"{pointer}/metadata", source["metadata"], "metadata")
+    task_metadata(problems, pointer, source, known.metadata)
     compiled = known.compile(compiler, pointer, source, scope)
     output_as = section(compiler, pointer, source, "output", "as", INSIDE, scope)
     export_as = section(compiler, pointer, source, "export", "as", EXPORT, scope)
@@ -115,10 +117,9 @@ def section(
 def _kind(compiler: Compiler, pointer: str, source: dict[str, Any]) -> str | None:
     """The one key that says what the task does."""
     problems = compiler.problems
-    if "for" in source:
-        problems.add(f"{pointer}/for", "`for` tasks are not supported yet")
-        return None
     found = [kind for kind in (*KINDS, *LATER) if kind in source]
+    if "for" in found and "do" in found:
+        found.remove("do")  # its own
     if len(found) == 1:
         if found[0] in KINDS:
             return found[0]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from orchestrator.definition.compiler import INSIDE, NOTHING, RESERVED, Compiler, Scope
+from orchestrator.definition import looping
+from orchestrator.definition.compiler import INSIDE, NOTHING, Compiler, Scope
 from orchestrator.definition.nodes import Block, Duration, Retry, Template, Try
 from orchestrator.definition.problems import escape, kind_of
 from orchestrator.expressions import Expression
@@ -27,7 +28,7 @@ def try_(
     if value is None:
         return None
     compiler.problems.keys(place, value, _CATCH_KEYS)
-    variable = _variable(compiler, f"{place}/as", value.get("as", "error"))
+    variable = looping.variable(compiler, f"{place}/as", value.get("as", "error"), "error")
     inner = Scope(scope.variables | {variable}, scope.governed)
     catch = _Catch(compiler, place, value, inner)
     then = value.get("then")
@@ -42,16 +43,6 @@ def try_(
         then=then if type(then) is str else None,
     )
     return body, _late(body)
-
-
-def _variable(compiler: Compiler, pointer: str, name: Any) -> str:
-    if type(name) is str and name.isidentifier() and name.isascii() and name not in RESERVED:
-        return name
-    compiler.problems.add(
-        pointer,
-        f"must be a variable name that is not taken, such as `error`, found {kind_of(name)}",
-    )
-    return "error"
 
 
 def _late(body: Try) -> frozenset[str]:

@@ -25,7 +25,7 @@ def open_branch(step: Step, node: Task | Block, parent: str) -> str:
 def keep(step: Step, child: Child, output: Any) -> None:
     """Keep what an ended branch gave, under its frame's id, until the join."""
     state = child.state
-    kept = {"node": state["node"], "parent": state["parent"], "ended": True, "output": output}
+    kept = {"parent": state["parent"], "ended": True, "output": output}
     if "context" in state:
         kept["context"] = state["context"]
     step.frames[child.frame] = kept
@@ -33,16 +33,18 @@ def keep(step: Step, child: Child, output: Any) -> None:
 
 def join(step: Step, frame: str, children: list[str]) -> list[Any]:
     """The outputs of the ended branches; what each changed in the context is applied in turn."""
+    ended = [step.frames[child] for child in children]
+    apply_contexts(step, frame, [state["context"] for state in ended if "context" in state])
+    return [state["output"] for state in ended]
+
+
+def apply_contexts(step: Step, frame: str, contexts: list[Any]) -> None:
+    """Apply to the frame's context what each of its changed copies differs in, in turn."""
     base = joined = step.context(frame)
-    outputs: list[Any] = []
-    for child in children:
-        state = step.frames[child]
-        outputs.append(state["output"])
-        if "context" in state:
-            joined = merged(joined, base, state["context"])
+    for context in contexts:
+        joined = merged(joined, base, context)
     if joined is not base:
         step.set_context(frame, joined)
-    return outputs
 
 
 def merged(joined: Any, base: Any, branch: Any) -> Any:

@@ -7,6 +7,7 @@ from orchestrator.machine.calling import CallHandler
 from orchestrator.machine.emitting import EmitHandler
 from orchestrator.machine.forking import ForkHandler
 from orchestrator.machine.handler import Handler
+from orchestrator.machine.looping import ForHandler
 from orchestrator.machine.running import RunHandler
 from orchestrator.machine.simple import DoHandler, RaiseHandler, SetHandler, SwitchHandler
 from orchestrator.machine.trying import TryHandler
@@ -17,6 +18,7 @@ HANDLERS: dict[str, Handler] = {
     "call": CallHandler(),
     "do": DoHandler(),
     "emit": EmitHandler(),
+    "for": ForHandler(),
     "fork": ForkHandler(),
     "raise": RaiseHandler(),
     "run": RunHandler(),

@@ -6,7 +6,8 @@ not made twice. It gets the run's next attempt number, and results of attempts b
 not count for it (docs/decisions).
 
 The outermost `try` with a retry policy remembers the runs of its block: `calls` of this attempt,
-`again` of the one before, each pointer → [[run, attempt], …] in the order in which they ended.
+`again` of the one before, each place → [[run, attempt], …] in the order in which they ended. A
+place is the pointer of the call and, inside of `for`, the indexes of the iterations: `/do/0/pay#3`.
 """
 
 from __future__ import annotations
@@ -18,19 +19,23 @@ from orchestrator.machine.step import Step
 
 JsonObject = dict[str, Any]
 
-REMEMBERED = 50  # per pointer: a block that jumps back thousands of times is not remembered whole
+REMEMBERED = 50  # per place: a block that jumps back thousands of times is not remembered whole
+PLACES = 1000  # nor is a loop of more iterations than this
 
 
 def again(step: Step, frame: str, pointer: str) -> tuple[int, int] | None:
     """(run, next attempt) of the call at `pointer` in the attempt before; None: a new run."""
     owner = _owner(step, frame)
-    if owner is None or pointer not in step.frames[owner].get("again", ()):
+    if owner is None or not step.frames[owner].get("again"):
+        return None
+    place = _place(step, frame, pointer)
+    if place not in step.frames[owner]["again"]:
         return None
     state = step.edit(owner)
-    (number, attempt), *rest = state["again"][pointer]
-    state["again"] = {**state["again"], pointer: rest}
+    (number, attempt), *rest = state["again"][place]
+    state["again"] = {**state["again"], place: rest}
     if not rest:
-        del state["again"][pointer]
+        del state["again"][place]
     return number, attempt + 1
 
 
@@ -39,11 +44,21 @@ def remember(step: Step, frame: str, pointer: str, number: int, attempt: int) ->
     owner = _owner(step, frame)
     if owner is None:
         return
-    state = step.edit(owner)
-    calls: JsonObject = state.get("calls", {})
-    ended: list[list[int]] = calls.get(pointer, [])
-    if len(ended) < REMEMBERED:
-        state["calls"] = {**calls, pointer: [*ended, [number, attempt]]}
+    place = _place(step, frame, pointer)
+    calls: JsonObject = step.frames[owner].get("calls", {})
+    ended: list[list[int]] = calls.get(place, [])
+    if len(ended) < REMEMBERED and (ended or len(calls) < PLACES):
+        step.edit(owner)["calls"] = {**calls, place: [*ended, [number, attempt]]}
+
+
+def _place(step: Step, frame: str, pointer: str) -> str:
+    indexes: list[str] = []
+    while frame:
+        state = step.frames[frame]
+        if "iteration" in state:
+            indexes.append(str(state["iteration"]))
+        frame = state["parent"]
+    return f"{pointer}#{'.'.join(reversed(indexes))}" if indexes else pointer
 
 
 def begin_again(step: Step, frame: str) -> None:

@@ -14,6 +14,9 @@ from wf.errors import DefinitionError
 HEAD = "document: {dsl: '1.0.3', namespace: default, name: flow, version: '1.0.0'}\n"
 
 
+METADATA = "/metadata/wf/concurrency"
+
+
 def problems(source, file="flow.yaml"):
     with pytest.raises(DefinitionError) as caught:
         parse(source, file)
@@ -110,8 +113,34 @@ def test_what_is_wrong_with_a_fork_is_said_with_its_place(fork, place, said):
 
 
 @pytest.mark.parametrize(
+    ("more", "place", "said"),
+    [
+        ({"for": {}}, "/for", "needs `in`"),
+        ({"for": {"in": [1]}}, "/for/in", "must be an expression, found an array"),
+        ({"for": {"in": "."}, "do": []}, "/do", "must be a list of tasks"),
+        ({"for": {"in": ".", "each": "input"}}, "/for/each", "that is not taken"),
+        ({"for": {"in": ".", "each": "x", "at": "x"}}, "/for", "rename one"),
+        ({"for": {"in": "$x"}}, "/for/in", "`$x` is not known here"),
+        ({"for": {"in": "."}, "while": "$it"}, "/while", "`$it` is not known here"),
+        ({"for": {"in": "."}, "metadata": {"wf": {"concurrency": 0}}}, METADATA, "from 1 up"),
+        ({"for": {"in": "."}, "metadata": {"wf": {"concurrent": 2}}}, None, '"concurrency"?'),
+    ],
+)
+def test_what_is_wrong_with_a_for_is_said_with_its_place(more, place, said):
+    problem = the_problem({"do": [{"a": {"call": "a"}}], **more})
+    assert place is None or problem.startswith(f"f: /do/0/t{place}: ")
+    assert said in problem
+
+
+def test_a_for_without_tasks_and_metadata_of_other_kinds():
+    assert "needs `do`" in the_problem({"for": {"in": "."}})
+    problem = the_problem({"call": "a", "metadata": {"wf": {"concurrency": 2}, "mine": 1}})
+    assert problem.startswith('f: /do/0/t/metadata/wf/concurrency: unknown key "concurrency"')
+
+
+@pytest.mark.parametrize(
     "construct",
-    [{"for": {"in": "."}, "do": []}, {"listen": {}}],
+    [{"listen": {}}],
 )
 def test_constructs_that_do_not_run_yet_are_refused_with_their_place(construct):
     problem = the_problem(construct)

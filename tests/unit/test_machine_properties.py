@@ -47,6 +47,10 @@ RETRIES = st.fixed_dictionaries(
     },
 )
 
+LOOPS = st.fixed_dictionaries(
+    {"in": st.sampled_from(["[1, 2, 3]", "${ [range(5)] }", "[]", ".list", '[{n: 1}, "x"]'])},
+)
+
 
 def objects(value):
     return value if isinstance(value, dict) else {"v": value}
@@ -92,6 +96,15 @@ def bodies(depth):
             st.fixed_dictionaries({"do": inner}),
             st.fixed_dictionaries({"try": inner, "catch": catch}),
             st.fixed_dictionaries({"fork": forks(depth - 1)}),
+            st.fixed_dictionaries(
+                {"for": LOOPS, "do": inner},
+                optional={
+                    "while": st.sampled_from(["$index < 2", "$item != null", ".n != 5"]),
+                    "metadata": st.sampled_from([1, 2, 200]).map(
+                        lambda limit: {"wf": {"concurrency": limit}}
+                    ),
+                },
+            ),
         ]
     return st.one_of(kinds)
 
@@ -263,7 +276,7 @@ def test_whatever_is_answered_ends(definition, input):
         if driver.state["runs"]:
             driver.done({"n": 1}, int(min(driver.state["runs"], key=int)))
         else:
-            driver.fire()
+            driver.fire(int(min(driver.state["timers"], key=int)))
     # Only jumps back can make it longer than this, and those are counted.
     assert driver.terminal or driver.state["jumps"] > 0
 

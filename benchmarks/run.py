@@ -23,6 +23,7 @@ import psutil
 import uvloop
 
 from benchmarks import flows
+from benchmarks.crash import measure_crash
 from benchmarks.load import latency, throughput
 from benchmarks.tree import Tree, running
 
@@ -194,6 +195,7 @@ MEASUREMENTS: dict[str, Callable[[int], JsonObject]] = {
     "single": measure_single,
     "fork": measure_fork,
     "restart": measure_restart,
+    "crash": measure_crash,
     "memory": measure_memory,
 }
 

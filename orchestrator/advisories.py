@@ -79,7 +79,13 @@ def outcome(task: Stored, advisory: Advisory) -> Outgoing:
         body = messages.decode(task.data, task.subject)
         instance, run, attempt = str(body["instance"]), int(body["run"]), int(body["attempt"])
     except (MessageError, KeyError, TypeError, ValueError) as error:
-        letter = {**evidence, "payload": task.data[:65536].decode("utf-8", "backslashreplace")}
+        letter = {
+            **evidence,
+            "stream": topology.ACTIVITY_TASKS,
+            "subject": task.subject,
+            "payload_bytes": len(task.data),
+            "payload": task.data[:65536].decode("utf-8", "backslashreplace"),
+        }
         return Outgoing(
             subjects.dead_letter("message", activity),
             orjson.dumps({"v": messages.VERSION, "evidence": {**letter, "error": str(error)}}),

@@ -196,6 +196,8 @@ def dead_letter(delivery: Delivery, reason: str) -> bytes:
                 "stream": delivery.stream,
                 "sequence": delivery.sequence,
                 "delivered": delivery.delivered,
+                "headers": dict(delivery.headers or {}),
+                "payload_bytes": len(delivery.data),
                 "payload": delivery.data[:65536].decode("utf-8", "backslashreplace"),
             },
         }

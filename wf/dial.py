@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from wf.jetstream.connection import Connection, from_settings
-from wf.jetstream.port import Port
 from wf.settings import find_config, load
+
+if TYPE_CHECKING:
+    from wf.jetstream.client import JetStream
 
 ROLE = "client"
 CONNECT_S = 3.0  # how long a client tries before it says that there is no broker
@@ -32,10 +35,11 @@ async def dial(
     servers: str | Sequence[str] | None = None,
     *,
     name: str = "wf-client",
+    role: str = ROLE,
     timeout_s: float = CONNECT_S,
-) -> Port:
+) -> JetStream:
     """Connect. Arguments and errors as for `connection_to`; BrokerError after `timeout_s`."""
-    connection = connection_to(config, servers)
+    connection = connection_to(config, servers, role)
     from wf.jetstream.client import connect  # nats-py: not before it is known that it is needed
 
-    return await connect(connection, role=ROLE, name=name, timeout_s=timeout_s)
+    return await connect(connection, role=role, name=name, timeout_s=timeout_s)

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from wf.cli import options
+from wf.cli import letters_app, options
 from wf.cli.session import Target
 
 app = typer.Typer(
@@ -30,6 +30,8 @@ _Timeout = Annotated[
     str | None,
     typer.Option("--timeout", metavar="30s", help="Stop waiting after this long (exit status 4)."),
 ]
+
+app.add_typer(letters_app.app, name="dead-letters")
 
 
 def _target(config: str | None, server: list[str] | None) -> Target:

@@ -30,15 +30,22 @@ def read_json(text: str | None, option: str) -> Any:
     """
     if text is None:
         return None
+    place = f"{option} - (standard input)" if text == "-" else option
+    place = f"{option} {text}" if text.startswith("@") else place
+    return parse_json(read_bytes(text, option), place)
+
+
+def read_bytes(text: str, option: str) -> bytes:
+    """The bytes of an option: the text itself, `@path`, or `-`. Raises UsageError."""
     if text == "-":
-        return parse_json(sys.stdin.buffer.read(), f"{option} - (standard input)")
-    if text.startswith("@"):
-        path = Path(text[1:])
-        try:
-            return parse_json(path.read_bytes(), f"{option} {text}")
-        except OSError as error:
-            raise UsageError(f"{option} {text}: cannot read {path}: {error.strerror}") from error
-    return parse_json(text.encode(), option)
+        return sys.stdin.buffer.read()
+    if not text.startswith("@"):
+        return text.encode()
+    path = Path(text[1:])
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{option} {text}: cannot read {path}: {error.strerror}") from error
 
 
 def parse_json(data: bytes, place: str) -> Any:

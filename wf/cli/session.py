@@ -11,6 +11,7 @@ from wf.errors import BrokerError
 
 if TYPE_CHECKING:
     from wf.client import Client
+    from wf.jetstream.client import JetStream
 
 T = TypeVar("T")
 
@@ -33,6 +34,22 @@ def run(target: Target, work: Callable[[Client], Awaitable[T]]) -> T:
         async with await Client.connect(target.config, target.servers or None, name="wf") as client:
             await _check_streams(client)
             return await work(client)
+
+    return asyncio.run(connected())
+
+
+def run_as_operator(target: Target, work: Callable[[JetStream], Awaitable[T]]) -> T:
+    """The same with the engine's credentials, for what no client may do."""
+    _quieten()
+
+    async def connected() -> T:
+        from wf.client import Client
+        from wf.dial import dial
+
+        js = await dial(target.config, target.servers or None, name="wf", role="orchestrator")
+        async with Client(js) as client:
+            await _check_streams(client)
+            return await work(js)
 
     return asyncio.run(connected())
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.expressions import Expression
+from orchestrator.schemas import Schema
 
 Evaluate = Callable[[Expression], Any]
 
@@ -66,22 +67,36 @@ class Task:
     kind: str
     source: dict[str, Any]  # as written, for $task.definition
     condition: Expression | None
+    input_schema: Schema | None
     input_from: Template | None
     output_as: Template | None
+    output_schema: Schema | None
     export_as: Template | None
+    export_schema: Schema | None
     then: str
     governed: bool  # inside the `try` block of some task, so that its policy decides on retries
     keeps_input: bool  # what runs after entering needs the transformed input
     keeps_raw: bool  # … needs $task: the raw input and the start time
     body: Any
 
+    @property
+    def changes_output(self) -> bool:
+        """True when something is to be done with what its kind gives."""
+        return (
+            self.output_as is not None
+            or self.output_schema is not None
+            or self.export_as is not None
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Workflow:
     """The root."""
 
+    input_schema: Schema | None
     input_from: Template | None
     output_as: Template | None
+    output_schema: Schema | None
     block: Block
     nodes: Mapping[str, Task | Block]
 

@@ -10,6 +10,7 @@ from orchestrator.definition.compiler import BEFORE, EXPORT, INSIDE, Compiler, S
 from orchestrator.definition.metadata import task_metadata
 from orchestrator.definition.nodes import Body, Task, Template
 from orchestrator.definition.problems import escape
+from orchestrator.definition.schemas import section_schema
 
 COMMON = ("if", "input", "output", "export", "then", "metadata")
 
@@ -77,9 +78,12 @@ def compile_task(
         kind=kind,
         source=source,
         condition=condition,
+        input_schema=section_schema(compiler, pointer, source, "input"),
         input_from=input_from,
         output_as=output_as,
+        output_schema=section_schema(compiler, pointer, source, "output"),
         export_as=export_as,
+        export_schema=section_schema(compiler, pointer, source, "export"),
         then=then if isinstance(then, str) else "continue",
         governed=scope.governed,
         keeps_input="input" in late,
@@ -106,9 +110,7 @@ def section(
     value = compiler.problems.mapping(place, source[name], f"`{name}`")
     if value is None:
         return None
-    compiler.problems.keys(
-        place, value, (key,), {"schema": "schemas are not supported yet: remove it"}
-    )
+    compiler.problems.keys(place, value, (key, "schema"))
     if key not in value:
         return None
     return compiler.transformation(f"{place}/{key}", value[key], known, scope)

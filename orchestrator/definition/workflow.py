@@ -9,6 +9,7 @@ from orchestrator.definition.compiler import WORKFLOW_INPUT, WORKFLOW_OUTPUT, Co
 from orchestrator.definition.kinds import error_template
 from orchestrator.definition.nodes import Workflow
 from orchestrator.definition.problems import Problems, escape, kind_of
+from orchestrator.definition.schemas import section_schema
 from orchestrator.definition.tasks import compile_task, section
 from orchestrator.definition.trying import retry_policy
 from orchestrator.definition.versions import SEMANTIC, VERSION_RULE
@@ -42,8 +43,10 @@ def compile_workflow(document: dict[str, Any], problems: Problems) -> Workflow:
     block = compiler.block("/do", document.get("do", [{}]), scope)
     _unused(compiler)
     return Workflow(
+        input_schema=section_schema(compiler, "", document, "input"),
         input_from=section(compiler, "", document, "input", "from", WORKFLOW_INPUT, scope),
         output_as=section(compiler, "", document, "output", "as", WORKFLOW_OUTPUT, scope),
+        output_schema=section_schema(compiler, "", document, "output"),
         block=block,
         nodes=compiler.nodes,
     )

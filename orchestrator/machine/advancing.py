@@ -128,6 +128,7 @@ def _start(
 
 def _input(step: Step, definition: Definition) -> Any:
     raw = step.snapshot["input"]
+    step.validate(definition.workflow.input_schema, raw, "input", "/input/schema")
     transform = definition.workflow.input_from
     if transform is None:
         return raw

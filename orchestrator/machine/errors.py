@@ -44,6 +44,11 @@ def expression_error(detail: str, instance: str) -> JsonObject:
     return error_object(EXPRESSION, 400, "Expression failed", detail, instance)
 
 
+def validation_error(what: str, problem: str, instance: str) -> JsonObject:
+    """`what` names the section: input, output or export."""
+    return error_object(VALIDATION, 400, "Validation failed", f"{what}.schema: {problem}", instance)
+
+
 def runtime_error(title: str, detail: str, instance: str) -> JsonObject:
     return error_object(RUNTIME, 500, title, detail, instance)
 

@@ -24,9 +24,16 @@ from orchestrator.machine.commands import (
     SetTimer,
     Transition,
 )
-from orchestrator.machine.errors import Fault, brief, expression_error, runtime_error
+from orchestrator.machine.errors import (
+    Fault,
+    brief,
+    expression_error,
+    runtime_error,
+    validation_error,
+)
 from orchestrator.machine.limits import Limits
 from orchestrator.machine.scope import Scope
+from orchestrator.schemas import Schema
 
 if TYPE_CHECKING:
     from orchestrator.machine.handler import Handler
@@ -288,6 +295,13 @@ class Step:
                 raise Fault(expression_error(error.detail, place)) from None
         return built
 
+    def validate(self, schema: Schema | None, value: Any, what: str, place: str) -> None:
+        """A Fault at `place` unless the schema, if there is one, holds for the value. Another
+        attempt cannot mend an input."""
+        problem = None if schema is None else schema.problem(value)
+        if problem is not None:
+            raise Fault(validation_error(what, problem, place), retryable=what != "input")
+
     def take_facts(self, facts: Any) -> None:
         """Facts of an event that is replayed; what is not one is passed over."""
         for fact in facts if type(facts) is list else ():
@@ -377,10 +391,12 @@ class Step:
 
     def complete(self, output: Any) -> None:
         """Complete the instance with the output of its last task."""
-        transform = self.definition.workflow.output_as if self.definition is not None else None
-        if transform is not None:
+        if self.definition is not None:
+            workflow = self.definition.workflow
             try:
-                output = self.build(transform, output, Scope(self, ""), "/output/as")
+                if workflow.output_as is not None:
+                    output = self.build(workflow.output_as, output, Scope(self, ""), "/output/as")
+                self.validate(workflow.output_schema, output, "output", "/output/schema")
             except Fault as fault:
                 self.fault(fault.error)
                 return

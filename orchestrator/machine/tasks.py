@@ -1,4 +1,5 @@
-"""What every task goes through: raw input → if → input.from → its kind → output.as → export.as."""
+"""What every task goes through: raw input → if → input.schema → input.from → its kind → output.as →
+output.schema → export.as → export.schema."""
 
 from __future__ import annotations
 
@@ -21,6 +22,8 @@ def enter(step: Step, frame: str, raw: Any) -> None:
             _leave(step, frame, raw, "continue")
             return
     step.note("task.started", task)
+    if task.input_schema is not None:
+        step.validate(task.input_schema, raw, "input", task.pointer)
     input = raw
     if task.input_from is not None:
         scope = Scope(step, frame, task, raw=raw)
@@ -57,7 +60,7 @@ def build_inside(step: Step, frame: str, template: Any, input: Any) -> Any:
 def complete(step: Step, frame: str, output: Any, then: str | None = None) -> None:
     """End a task with its raw output. `then` overrides the task's own directive."""
     task = step.task(frame)
-    if task.output_as is not None or task.export_as is not None:
+    if task.changes_output:
         output = _transform(step, frame, task, output)
     step.note("task.completed", task)
     _leave(step, frame, output, task.then if then is None else then)
@@ -67,10 +70,12 @@ def _transform(step: Step, frame: str, task: Task, output: Any) -> Any:
     scope = scope_inside(step, frame, step.frames[frame].get("input"), output=output)
     if task.output_as is not None:
         output = step.build(task.output_as, output, scope, task.pointer)
+    step.validate(task.output_schema, output, "output", task.pointer)
     if task.export_as is not None:
         # $output is the transformed output, $task.output stays the raw one.
         scope.transformed = output
         exported = step.build(task.export_as, output, scope, task.pointer)
+        step.validate(task.export_schema, exported, "export", task.pointer)
         step.set_context(frame, exported)
     return output
 

@@ -14,6 +14,7 @@ from wf.errors import DefinitionError
 HEAD = "document: {dsl: '1.0.3', namespace: default, name: flow, version: '1.0.0'}\n"
 
 
+DOCUMENT = {"document": {"type": "object"}}
 METADATA = "/metadata/wf/concurrency"
 
 
@@ -184,7 +185,29 @@ def test_top_level_parts_that_do_not_work_yet_are_refused(more, place):
         ({"if": "$input", "set": {}}, "/do/0/t/if", "`$input` is not known here"),
         ({"set": {}, "if": ""}, "/do/0/t/if", "non-empty"),
         ({"set": {}, "output": {"as": 3}}, "/do/0/t/output/as", "must be an expression"),
-        ({"set": {}, "export": {"schema": {}}}, "/do/0/t/export/schema", "not supported yet"),
+        ({"set": {}, "export": {"schema": DOCUMENT}}, "/do/0/t/export/schema", "add `as`"),
+        ({"set": {}, "input": {"schema": []}}, "/do/0/t/input/schema", "must be an object"),
+        ({"set": {}, "input": {"schema": {}}}, "/do/0/t/input/schema", "needs `document`"),
+        (
+            {"set": {}, "input": {"schema": {"resource": {"endpoint": "http://x"}}}},
+            "/do/0/t/input/schema/resource",
+            "are not fetched",
+        ),
+        (
+            {"set": {}, "input": {"schema": {**DOCUMENT, "format": "avro"}}},
+            "/do/0/t/input/schema/format",
+            "must be json",
+        ),
+        (
+            {"set": {}, "output": {"schema": {"document": {"properties": {"a": {"type": "x"}}}}}},
+            "/do/0/t/output/schema/document",
+            "is no JSON Schema: at /properties/a/type",
+        ),
+        (
+            {"set": {}, "output": {"schema": {"document": {"$ref": "http://127.0.0.1:1/x"}}}},
+            "/do/0/t/output/schema/document",
+            "is no JSON Schema",
+        ),
         ({"set": {}, "then": 5}, "/do/0/t/then", "non-empty string"),
         ({"set": {}, "then": "T"}, "/do/0/t/then", 'did you mean "t"?'),
         ({"set": {}, "metadata": 1}, "/do/0/t/metadata", "must be an object"),

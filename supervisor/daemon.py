@@ -15,6 +15,7 @@ from supervisor import status
 from supervisor.configuration import Configuration, Read
 from supervisor.control import ControlServer
 from supervisor.guard import Guard
+from supervisor.installed import Installed
 from supervisor.launch import Launcher
 from supervisor.loop import Loop, SignalPipe
 from supervisor.notify import Notifier
@@ -30,6 +31,7 @@ from supervisor.watch import Watch
 from wf.child import EXIT_BROKER
 from wf.errors import BrokerError
 
+UPGRADED = "the installed wf-supervisor"  # among what a restart brings into force
 STATUS_S = 5.0  # how often the monitor is told of the whole pool
 SIGNALS = (
     signal.SIGTERM,
@@ -80,6 +82,8 @@ class Daemon:
         self._reload_again = False  # asked for while a validation was under way
         self._reload_error: tuple[str, ...] = ()
         self._restart_needed: tuple[str, ...] = ()
+        self._installed = Installed()
+        self._upgraded = False
         self._redeploy_too = False  # the reload was asked for by signal: it means everything
         self._up = False
         self._next_telling = 0.0
@@ -203,6 +207,9 @@ class Daemon:
         if now < self._next_look:
             return
         self._next_look = now + self._timing.watch_interval_s
+        if not self._upgraded and self._installed.changed(now):
+            self._upgraded = True
+            logger.info("supervisor.upgraded")
         changes = self._watch.poll()
         if changes.workflows:
             self._redeploy(", ".join(changes.workflows))
@@ -302,7 +309,10 @@ class Daemon:
             "config": str(self.settings.path),
             "broker": broker.url if broker else ", ".join(self.settings.nats.servers),
             "reload_error": list(self._reload_error),
-            "restart_needed": list(self._restart_needed),
+            "restart_needed": [
+                *self._restart_needed,
+                *([UPGRADED] if self._upgraded else []),
+            ],
         }
         scaled = self._steering.overrides.scaled
         return status.document(self.tree, self.configuration, scaled, facts, now)

@@ -299,7 +299,7 @@ def _broken(told: Explanation, pool: Document) -> None:
         told.why.append(f"It cannot run: {pool['error'].strip().splitlines()[-1]}")
     elif cause:
         told.why.append(
-            f"Its processes failed {pool['failures']} times within a minute, the last time because"
+            f"Its processes failed {pool['failures']} times of late, the last time because"
             f" {meaning}. So that they do not take the host down, it was stopped"
             f" ({pool['openings']} times so far). The other pools go on."
         )

@@ -25,7 +25,10 @@ class Cause(StrEnum):
 
 
 # Ends that nobody is to blame for: no backoff, no entry in the breaker's window.
-_BLAMELESS = frozenset({Cause.RECYCLE, Cause.OPERATOR})
+_BLAMELESS = frozenset({Cause.RECYCLE, Cause.OPERATOR, Cause.BROKER})
+
+# These take long to come about: counted with the others they would never be too many.
+_SLOW = frozenset({Cause.HANG, Cause.MEMORY})
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +52,10 @@ class Policy:
     shortest_life_s: float = 1.0  # who asks to be started afresh sooner, idle, is in a loop
     stable_s: float = 60.0  # so long ready is as good as progress
     boots: int = 8  # an engine process that fails so often in a row before it is ready is given up
-    intensity: int = 10  # more failures than this within the window open the breaker
+    intensity: int = 10  # more crashes and failed boots than this within the window are too many
     window_s: float = 60.0
+    slow_intensity: int = 5  # the same for hangs and for ends by lack of memory
+    slow_window_s: float = 600.0
     open_s: float = 15.0  # how long the breaker stays open at first; doubles each time
     config_open_s: float = 5.0  # the same after a config failure
     max_open_s: float = 300.0
@@ -88,7 +93,7 @@ def after_exit(failures: int, exit_: Exit, policy: Policy, draw: float) -> Resta
 class Breaker:
     """Restart intensity of one pool: closed, open until a time, or half-open after that."""
 
-    failures: tuple[float, ...] = ()  # times of the failures within the window
+    failures: tuple[tuple[float, Cause], ...] = ()  # when and why, within the longest window
     openings: int = 0  # openings in a row without proof in between
     open_until: float | None = None  # None: closed
     cause: Cause | None = None  # what opened it
@@ -114,21 +119,38 @@ class Breaker:
                 return max(0, 1 - unproved)
 
 
-def after_failure(breaker: Breaker, exit_: Exit, size: int, policy: Policy) -> Breaker:
-    """The breaker of a pool of `size` places after one of its processes ended.
+def too_many(breaker: Breaker, now: float, size: int, policy: Policy) -> Cause | None:
+    """The cause that has used up its budget in a pool of `size` places; None while all are within.
 
-    A config failure opens it at once (every place would fail alike). A pool may lose each of its
-    places three times within the window, whatever the intensity says.
+    config: none is allowed, for every place would fail alike. boot, crash: `intensity`, or three
+    for each place, within the window. hang, memory: `slow_intensity`, or one for each place, within
+    the slow window. broker, recycle, operator: no limit, nobody is to blame.
     """
-    if exit_.cause in _BLAMELESS or exit_.cause is Cause.BROKER:
+    quick = slow = 0
+    for at, cause in breaker.failures:
+        if cause is Cause.CONFIG and at == now:
+            return cause
+        if cause in _SLOW:
+            slow += at > now - policy.slow_window_s
+        else:
+            quick += at > now - policy.window_s
+    latest = breaker.failures[-1][1] if breaker.failures else None
+    if quick > max(policy.intensity, 3 * size) or slow > max(policy.slow_intensity, size):
+        return latest
+    return None
+
+
+def after_failure(breaker: Breaker, exit_: Exit, size: int, policy: Policy) -> Breaker:
+    """The breaker of a pool of `size` places after one of its processes ended."""
+    if exit_.cause in _BLAMELESS:
         return breaker
-    recent = tuple(at for at in breaker.failures if at > exit_.at - policy.window_s)
-    breaker = replace(breaker, failures=(*recent, exit_.at))
+    since = exit_.at - max(policy.window_s, policy.slow_window_s)
+    recent = tuple(failure for failure in breaker.failures if failure[0] > since)
+    breaker = replace(breaker, failures=(*recent, (exit_.at, exit_.cause)))
     if breaker.state(exit_.at) == "open":
         return breaker
     probe_failed = breaker.open_until is not None
-    too_many = len(breaker.failures) > max(policy.intensity, 3 * size)
-    if not (probe_failed or too_many or exit_.cause is Cause.CONFIG):
+    if not probe_failed and too_many(breaker, exit_.at, size, policy) is None:
         return breaker
     first = policy.config_open_s if exit_.cause is Cause.CONFIG else policy.open_s
     length = min(policy.max_open_s, first * 2.0 ** min(breaker.openings, 30))
@@ -148,9 +170,9 @@ def is_proof(ready_for_s: float, done: int, policy: Policy) -> bool:
 def exceeds_budget(failures: int, exit_: Exit, breaker: Breaker, policy: Policy) -> bool:
     """Whether an engine process has failed so often that the supervisor has to end.
 
-    Too many times within the window, or `policy.boots` times in a row when it does not even get
-    ready. `breaker` is the one after `exit_`.
+    Past the budget of a cause, or `policy.boots` times in a row when it does not even get ready.
+    `breaker` is the one after `exit_`. An engine with wrong settings may be mended while it waits.
     """
-    if len(breaker.failures) > policy.intensity:
+    if exit_.cause is not Cause.CONFIG and too_many(breaker, exit_.at, 0, policy) is not None:
         return True
     return not exit_.was_ready and failures >= policy.boots

@@ -173,7 +173,65 @@ def test_an_engine_that_never_gets_ready_is_given_up() -> None:
 
 
 def test_an_engine_that_comes_back_each_time_is_given_up_only_past_the_intensity() -> None:
-    inside, _ = failing(POLICY.intensity)
-    beyond, _ = failing(POLICY.intensity + 1)
-    assert not exceeds_budget(50, ended(), inside, POLICY)
-    assert exceeds_budget(1, ended(), beyond, POLICY)
+    inside, then = failing(POLICY.intensity)
+    beyond, now = failing(POLICY.intensity + 1)
+    assert not exceeds_budget(50, ended(at=then), inside, POLICY)
+    assert exceeds_budget(1, ended(at=now), beyond, POLICY)
+
+
+# Every cause has a budget of its own
+
+
+def repeated(cause: Cause, times: int, every_s: float, size: int = 1) -> str:
+    breaker, now = Breaker(), 0.0
+    for _ in range(times):
+        now += every_s
+        breaker = after_failure(breaker, ended(cause, at=now), size, POLICY)
+    return breaker.state(now)
+
+
+@pytest.mark.parametrize("cause", [Cause.HANG, Cause.MEMORY])
+def test_slow_failures_have_a_smaller_budget_over_a_longer_time(cause: Cause) -> None:
+    assert repeated(cause, POLICY.slow_intensity, every_s=30.0) == "closed"
+    assert repeated(cause, POLICY.slow_intensity + 1, every_s=30.0) == "open"
+    assert repeated(cause, 100, every_s=POLICY.slow_window_s / POLICY.slow_intensity) == "closed"
+    assert repeated(cause, 64, every_s=1.0, size=64) == "closed"
+
+
+def test_hangs_do_not_use_up_the_budget_of_crashes() -> None:
+    breaker = Breaker()
+    for n in range(POLICY.slow_intensity):
+        breaker = after_failure(breaker, ended(Cause.HANG, at=100.0 + n), 1, POLICY)
+    for n in range(POLICY.intensity):
+        breaker = after_failure(breaker, ended(Cause.CRASH, at=110.0 + n), 1, POLICY)
+    assert breaker.state(130.0) == "closed"
+    assert after_failure(breaker, ended(Cause.CRASH, at=130.0), 1, POLICY).state(130.0) == "open"
+
+
+@pytest.mark.parametrize("cause", [Cause.BROKER, Cause.RECYCLE, Cause.OPERATOR])
+def test_what_nobody_is_to_blame_for_has_no_budget(cause: Cause) -> None:
+    assert repeated(cause, 1000, every_s=0.01) == "closed"
+
+
+def test_an_engine_that_hangs_again_and_again_is_given_up() -> None:
+    breaker = Breaker()
+    for n in range(POLICY.slow_intensity + 1):
+        breaker = after_failure(breaker, ended(Cause.HANG, at=60.0 * n), 1, POLICY)
+    last = ended(Cause.HANG, at=60.0 * POLICY.slow_intensity)
+    assert exceeds_budget(1, last, breaker, POLICY)
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 50), st.sampled_from(Cause)), max_size=40),
+    st.integers(1, 64),
+)
+def test_an_open_breaker_always_ends_and_never_forgets_why(
+    history: list[tuple[float, Cause]], size: int
+) -> None:
+    breaker, now = Breaker(), 0.0
+    for gap_s, cause in history:
+        now += gap_s
+        breaker = after_failure(breaker, ended(cause, at=now), size, POLICY)
+        if breaker.open_until is not None:
+            assert breaker.cause is not None
+            assert breaker.open_until <= now + POLICY.max_open_s

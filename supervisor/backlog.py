@@ -20,6 +20,7 @@ class Waiting:
     in_flight: int  # with a worker
     redelivered: int  # of these, not for the first time
     oldest_s: float  # age of the oldest of both; 0.0: there is none
+    waiting_s: float = 0.0  # age of the oldest that no worker has
 
     @property
     def is_idle(self) -> bool:
@@ -54,7 +55,8 @@ class Backlog:
             return None
         ages = [float(one[key]) for one in known for key in ("oldest_waiting_s", "oldest_open_s")]
         pending, in_flight, redelivered = (sum(int(one[k]) for one in known) for k in _COUNTS)
-        return Waiting(pending, in_flight, redelivered, max(ages))
+        waiting_s = max(float(one["oldest_waiting_s"]) for one in known)
+        return Waiting(pending, in_flight, redelivered, max(ages), waiting_s)
 
     def waits(self, activities: Iterable[str], now: float) -> bool:
         """Whether tasks of one of them wait that the broker would give to whoever asks."""

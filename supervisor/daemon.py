@@ -12,6 +12,7 @@ import orjson
 from loguru import logger
 
 from supervisor import status
+from supervisor.autoscaler import Autoscaler
 from supervisor.configuration import Configuration, Read
 from supervisor.control import ControlServer
 from supervisor.guard import Guard
@@ -71,6 +72,7 @@ class Daemon:
         self.tree = Tree(launcher.launch, self._protect, self.loop, timing, grace_s, random.random)
         self.tree.helpers[self._guard.pid] = self._guard_died
         self._vigil = Vigil(self.tree, timing.starved_s)
+        self._autoscaler = Autoscaler(self.tree, lambda: self.configuration, timing.scaling)
         self._steering = Steering(self.tree, lambda: self.configuration, self._rescale)
         commands = {"status": lambda request: self.status(), **self._steering.commands}
         self._control = ControlServer(self.settings.supervisor.state_dir, self.loop, commands)
@@ -134,6 +136,8 @@ class Daemon:
             return over
         self._look_at_files(now)
         self._finish_validation(now)
+        if self._autoscaler.look(self._steering.counts(), now):
+            self._rescale(now)
         self.tree.fill(now)
         self.tree.rolling.advance(now)
         self._tell_systemd(now)
@@ -261,7 +265,7 @@ class Daemon:
         self.configuration, self.settings = configuration, configuration.settings
         self._launcher.settings = self.settings
         self._steering.configured()
-        change = reshape(self.tree, configuration, self._steering.counts(), now)
+        change = reshape(self.tree, configuration, self._counts(), now)
         condemn_broken(self.tree, configuration.broken(), now)
         forgive_failed(self.tree, configuration.broken())
         log = logger.bind(
@@ -278,7 +282,11 @@ class Daemon:
             self._watch = known  # keeps what changed while we were validating
 
     def _rescale(self, now: float) -> None:
-        reshape(self.tree, self.configuration, self._steering.counts(), now)
+        reshape(self.tree, self.configuration, self._counts(), now)
+
+    def _counts(self) -> dict[str, int]:
+        """By the load; an order of the operator is stronger."""
+        return {**self._autoscaler.counts(), **self._steering.counts()}
 
     # What others see
 
@@ -314,8 +322,8 @@ class Daemon:
                 *([UPGRADED] if self._upgraded else []),
             ],
         }
-        scaled = self._steering.overrides.scaled
-        return status.document(self.tree, self.configuration, scaled, facts, now)
+        scaling = status.Counts(self._steering.counts(), self._autoscaler.told())
+        return status.document(self.tree, self.configuration, scaling, facts, now)
 
     def _state(self) -> str:
         if self._stopping is not None:

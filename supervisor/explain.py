@@ -253,6 +253,11 @@ def _pool(pool: Document) -> Explanation:
     name = pool["name"]
     told.why.append(f"{pool['ready']} of {pool['wanted']} processes are ready{_counted(pool)}.")
     _backlog(told, pool)
+    if pool["autoscale"]:
+        told.why.append(f"Its count follows its load: {pool['autoscale']['reason']}.")
+        if pool["autoscale"]["vetoed"]:
+            told.then.append("It grows as soon as the host has CPU and memory to spare.")
+            told.can.append(f"have it grow all the same: `wf-supervisor scale {name} N`")
     match pool["state"]:
         case "paused":
             told.why.append("It was paused by order: its tasks wait, none is lost.")

@@ -84,7 +84,7 @@ def desired(
     specs += _orchestrators(settings)
     specs.append(ChildSpec(MONITOR, MONITOR, MONITOR, 0))
     for pool in pools:
-        count = (counts or {}).get(pool.name, pool.settings.processes)
+        count = (counts or {}).get(pool.name, pool.settings.fewest)
         specs += _workers(pool, fingerprints, count)
     return specs
 

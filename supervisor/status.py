@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from supervisor.configuration import Configuration
-from supervisor.overrides import Scaled
 from supervisor.place import Place, Pool
 from supervisor.process import READY, STARTING, STOPPING, Process
 from supervisor.spec import WORKER
@@ -18,10 +17,18 @@ MOST_TASKS = 20  # of one process; more say nothing new
 PULSE_S = 1.0  # between two turns of a child's pulse, at most
 
 
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Counts of processes that are not simply those of pool.toml, by pool."""
+
+    ordered: Mapping[str, int]  # by the operator
+    by_load: Mapping[str, dict[str, Any]]  # target, reason, vetoed
+
+
 def document(
     tree: Tree,
     configuration: Configuration,
-    scaled: Mapping[str, Scaled],
+    counts: Counts,
     facts: dict[str, Any],
     now: float,
 ) -> dict[str, Any]:
@@ -41,7 +48,7 @@ def document(
         **facts,
         "processes": processes,
         "pools": [
-            {**_pool(tree, name, now), **_count(configuration, scaled, name)}
+            {**_pool(tree, name, now), **_count(configuration, counts, name)}
             for name in _pool_names(tree, configuration)
         ],
         "broken_modules": [
@@ -182,12 +189,12 @@ def _pool(tree: Tree, name: str, now: float) -> dict[str, Any]:
     }
 
 
-def _count(configuration: Configuration, scaled: Mapping[str, Scaled], name: str) -> dict[str, Any]:
+def _count(configuration: Configuration, counts: Counts, name: str) -> dict[str, Any]:
     """Who has said how many processes a pool has."""
-    order = scaled.get(name)
     return {
         "stated": configuration.stated_counts().get(name),
-        "scaled": order.processes if order else None,
+        "scaled": counts.ordered.get(name),
+        "autoscale": counts.by_load.get(name),
     }
 
 

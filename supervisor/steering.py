@@ -21,8 +21,7 @@ from supervisor.overrides import Overrides
 from supervisor.place import Place
 from supervisor.spec import WORKER, is_named
 from supervisor.tree import Tree
-
-MOST_PROCESSES = 1024
+from wf.settings.models import MOST_PROCESSES
 
 Answer = dict[str, Any]
 Done = tuple[str, str]  # the pool that it is about, and a sentence

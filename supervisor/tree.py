@@ -14,6 +14,7 @@ from typing import Any
 
 from loguru import logger
 
+from supervisor.autoscale import ScalingPolicy
 from supervisor.backlog import Backlog
 from supervisor.deaths import Deaths
 from supervisor.loop import Loop
@@ -58,6 +59,7 @@ class Timing:
     roll_blind_s: float = 3.0  # the same where nobody knows whether there are tasks
     worker: Policy = field(default_factory=Policy)
     engine: Policy = field(default_factory=lambda: ENGINE)
+    scaling: ScalingPolicy = field(default_factory=ScalingPolicy)
 
 
 @dataclass(frozen=True, slots=True)

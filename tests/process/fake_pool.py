@@ -8,6 +8,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from supervisor.autoscale import ScalingPolicy
 from supervisor.main import run
 from supervisor.restart import Policy
 from supervisor.tree import Timing
@@ -23,7 +24,8 @@ TABLE = {
 def timing(figures: dict[str, object]) -> Timing:
     worker = Policy(**figures.pop("worker", {}))  # type: ignore[arg-type]
     engine = Policy(**figures.pop("engine", {"intensity": 20}))  # type: ignore[arg-type]
-    return Timing(worker=worker, engine=engine, **figures)  # type: ignore[arg-type]
+    scaling = ScalingPolicy(**figures.pop("scaling", {}))  # type: ignore[arg-type]
+    return Timing(worker=worker, engine=engine, scaling=scaling, **figures)  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":

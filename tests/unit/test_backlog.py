@@ -36,7 +36,7 @@ def test_a_pool_has_the_sum_of_its_activities_and_the_age_of_the_oldest() -> Non
     sms = {**FIGURES, "redelivered": 0, "oldest_waiting_s": 0.0, "oldest_open_s": 1.0}
     backlog.take({"mail": mail, "sms": sms}, 1.0)
     both = backlog.of_pool(["mail", "sms"], 2.0)
-    assert both == Waiting(pending=6, in_flight=10, redelivered=1, oldest_s=7.0)
+    assert both == Waiting(pending=6, in_flight=10, redelivered=1, oldest_s=7.0, waiting_s=3.5)
     assert not both.is_idle
 
 

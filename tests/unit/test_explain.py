@@ -51,6 +51,7 @@ def pool(**fields: Any) -> dict[str, Any]:
         "roll_error": None,
         "stated": "1",
         "scaled": None,
+        "autoscale": None,
         **fields,
     }
 
@@ -147,3 +148,14 @@ def test_a_roll_that_was_given_up_says_what_it_said_last() -> None:
     text = told(document(pools=[pool(roll_error="Traceback\nNameError: x")]), "mail")
     assert "NameError: x" in text
     assert "The old processes go on" in text
+
+
+def test_a_pool_that_may_not_grow_says_why() -> None:
+    autoscale = {
+        "target": 2,
+        "reason": "9 tasks wait; vetoed: CPU pressure is 80 %",
+        "vetoed": True,
+    }
+    text = told(document(pools=[pool(autoscale=autoscale)]), "mail")
+    assert "follows its load: 9 tasks wait; vetoed: CPU pressure is 80 %" in text
+    assert "grows as soon as the host has CPU and memory to spare" in text

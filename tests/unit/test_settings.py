@@ -320,9 +320,23 @@ def test_a_wrong_option_names_the_command_line(write):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("[workers]\nprocesses = true", "expected a whole number; found true"),
-        ("[workers]\nprocesses = 1.5", "expected a whole number; found 1.5"),
-        ("[workers]\nprocesses = 'many'", "expected a whole number; found 'many'"),
+        (
+            "[workers]\nprocesses = true",
+            "expected a whole number, or { min = 1, max = 8 }; found true",
+        ),
+        (
+            "[workers]\nprocesses = 1.5",
+            "expected a whole number, or { min = 1, max = 8 }; found 1.5",
+        ),
+        (
+            "[workers]\nprocesses = 'many'",
+            "expected a whole number, or { min = 1, max = 8 }; found 'many'",
+        ),
+        ("[workers]\nprocesses = { min = 1 }", "max is missing"),
+        ("[workers]\nprocesses = { min = 1, most = 8 }", "found `most`"),
+        ("[workers]\nprocesses = { min = 9, max = 8 }", "min must not be above max"),
+        ("[workers]\nprocesses = { max = 0 }", "max at least 1"),
+        ("[workers]\nprocesses = { max = 2000 }", "must be at most 1024"),
         ("[workers]\nprefetch = 'much'", 'expected "auto" or a whole number'),
         ("[workers]\nprefetch = -1", 'expected "auto" or a whole number'),
         ("[workers]\ntimeout = true", "expected a duration"),
@@ -466,3 +480,11 @@ def test_the_annotated_pool_toml_is_accepted():
     assert settings.workflows_dir == PROJECT / "config" / "workflows"
     assert settings.supervisor.state_dir == PROJECT / ".state"
     assert settings.pool("mail").activities == ["send_mail", "send_sms"]
+
+
+def test_a_pool_may_have_a_range_of_processes(write):
+    path = write("[workers]\nprocesses = { min = 0, max = 8 }\n[workers.mail]\nprocesses = 3")
+    settings = load(path, environ={"WF_WORKERS__MAIL__PROCESSES__MAX": "4"})
+    assert (settings.worker_defaults.fewest, settings.worker_defaults.most) == (0, 8)
+    assert str(settings.pool("mail").processes) == "0 to 4"
+    assert (load(path, environ={}).pool("mail").most) == 3

@@ -133,7 +133,7 @@ def check_pool(
     pool: PoolSettings, where: Callable[..., Key], longest_delay: float
 ) -> Iterator[Finding]:
     """One pool, or the defaults. `where(*key)` names the table that states a key."""
-    busy = pool.concurrency * max(pool.processes, 1)
+    busy = pool.concurrency * max(pool.most, 1)
     if pool.max_ack_pending < busy:
         yield (
             (where("max_ack_pending"), where("concurrency"), where("processes")),

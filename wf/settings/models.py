@@ -5,11 +5,12 @@ Durations are floats in seconds and sizes are ints in bytes, however they were w
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator
 
 from wf.durations import parse_duration, parse_size
 from wf.subjects import NAME_RULE, is_name
@@ -20,6 +21,48 @@ def _whole(value: object) -> object:
     if isinstance(value, bool):
         raise ValueError(f"expected a whole number; found {str(value).lower()}")  # noqa: TRY004
     return value
+
+
+MOST_PROCESSES = 1024
+
+
+def _processes(value: object) -> object:
+    """A whole number, or `{ min = …, max = … }`."""
+    if not isinstance(value, dict):
+        return _process_count(value)
+    unknown = sorted(set(value) - {"min", "max"})
+    if unknown or "max" not in value:
+        what = f"found `{unknown[0]}`" if unknown else "max is missing"
+        raise ValueError(f"a range is written {{ min = 1, max = 8 }}; {what}")
+    fewest, most = _process_count(value.get("min", 1)), _process_count(value["max"])
+    if not fewest <= most or most == 0:
+        raise ValueError(f"min must not be above max, and max at least 1; found {fewest} to {most}")
+    return ProcessRange(fewest, most)
+
+
+def _process_count(value: object) -> int:
+    try:
+        number = int(value) if isinstance(value, (int, str)) and value is not True else None
+    except ValueError:
+        number = None
+    if number is None or isinstance(value, bool):
+        found = str(value).lower() if isinstance(value, bool) else repr(value)
+        raise ValueError(f"expected a whole number, or {{ min = 1, max = 8 }}; found {found}")
+    if not 0 <= number <= MOST_PROCESSES:
+        limit = f"at least 0; found {number}" if number < 0 else f"at most {MOST_PROCESSES}"
+        raise ValueError(f"must be {limit}")
+    return number
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessRange:
+    """A pool that follows its load has from `fewest` to `most` processes."""
+
+    fewest: int
+    most: int
+
+    def __str__(self) -> str:
+        return f"{self.fewest} to {self.most}"
 
 
 def _prefetch(value: object) -> object:
@@ -59,6 +102,7 @@ def _named(value: object) -> object:
 Duration = Annotated[float, BeforeValidator(parse_duration)]
 Size = Annotated[int, BeforeValidator(parse_size)]
 Whole = Annotated[int, BeforeValidator(_whole)]
+Processes = Annotated[int | ProcessRange, PlainValidator(_processes)]
 Name = Annotated[str, BeforeValidator(_named)]
 Names = Annotated[list[Name], BeforeValidator(_listed)]
 Texts = Annotated[list[str], BeforeValidator(_listed)]
@@ -151,7 +195,7 @@ class PoolSettings(Section):
     """
 
     activities: Names = Field(default_factory=list)  # empty: the table's own name
-    processes: Whole = Field(default=1, ge=0, le=1024)
+    processes: Processes = 1
     concurrency: Whole = Field(default=10, ge=1, le=10_000)
     prefetch: Prefetch = "auto"
     ack_wait: Duration = Field(default=30.0, ge=0.5)
@@ -164,6 +208,16 @@ class PoolSettings(Section):
     retry: RetrySettings = RetrySettings()
     max_tasks: Whole = Field(default=0, ge=0)  # 0: no limit
     max_memory: Size = 0  # bytes; 0: no limit
+
+    @property
+    def fewest(self) -> int:
+        """Processes that there are at least."""
+        return self.processes.fewest if isinstance(self.processes, ProcessRange) else self.processes
+
+    @property
+    def most(self) -> int:
+        """Processes that there are at most."""
+        return self.processes.most if isinstance(self.processes, ProcessRange) else self.processes
 
     @property
     def hang_s(self) -> float:

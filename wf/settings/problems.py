@@ -55,7 +55,8 @@ def explain(error: Any, key: Key) -> str:
     if kind == "extra_forbidden":
         return _unknown_key(key)
     shadowed = key[0] == "workers" and len(key) == 2 and isinstance(value, dict)
-    if shadowed and key[1] in PoolSettings.model_fields:
+    is_range = key[-1] == "processes" and bool({"min", "max"} & set(value if shadowed else ()))
+    if shadowed and key[1] in PoolSettings.model_fields and not is_range:
         return _reserved_pool(key[1])
     if kind == "value_error":
         return _shown(str(context["error"]), key)

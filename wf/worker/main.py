@@ -140,7 +140,7 @@ class Worker:
         self._port = port
         self._stopping = stopping
         self._parts: set[asyncio.Task[None]] = set()
-        workers = sum(pool.processes for pool in child.settings.pools.values())
+        workers = sum(pool.most for pool in child.settings.pools.values())
         self._publisher = Publisher(port, self._stored, self._fault, share_of_batches(workers))
         self._stations = [self._station(definition) for definition in definitions]
         self._lanes = [station.lane for station in self._stations]

@@ -24,7 +24,7 @@ class Cache:
 
     def put(self, instance: str, record: Record) -> None:
         self.drop(instance)
-        record.cached = True
+        record.doubtful = True
         self._records[instance] = record
         self._bytes += _cost(record)
         while self._bytes > self._limit and len(self._records) > 1:

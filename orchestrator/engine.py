@@ -320,7 +320,7 @@ class Engine:
             if not result.ignored:
                 continue
             record = records[instance]
-            current = result.commit is not None or not record.cached  # the write proved it
+            current = result.commit is not None or not record.doubtful  # the write proved it
             if not current and await self._store.revision(instance) != record.revision:
                 self._store.cache.drop(instance)
                 again[instance] = [item for item, _ in result.ignored]

@@ -60,7 +60,7 @@ class Record:
     commit: Commit | None
     revision: int  # sequence of its subject's last message; what the next write expects
     flushed: bool  # this process knows that the outbox of `commit` is published
-    cached: bool = False  # it came from this process's memory, so another may have written since
+    doubtful: bool = False  # it came from memory or from a replica: there may be a newer one
     size: int = 0  # bytes in the KV
 
     @property

@@ -23,6 +23,9 @@ CONSUMERS = (
 )
 
 
+LEADER_READS = 1  # up to so many instances are asked of the stream's leader, more of any replica
+
+
 @dataclass(slots=True)
 class Write:
     """One snapshot to store: `value` over `record`, with the token that `value` carries."""
@@ -79,14 +82,18 @@ class Store:
             record = records.decode(stored.get(subjects.state(instance)))
             if record.commit is not None:
                 record.flushed = records.is_published(record.commit, floors)
+            record.doubtful = len(instances) > LEADER_READS
             found[instance] = record
         return found
 
     async def _last(self, instances: list[str]) -> Mapping[str, Stored]:
         names = [subjects.state(instance) for instance in instances]
-        if len(names) == 1:
-            stored = await self._port.last(topology.WORKFLOW_STATES, names[0], leader=True)
-            return {} if stored is None else {names[0]: stored}
+        if len(names) <= LEADER_READS:
+            found = {
+                name: await self._port.last(topology.WORKFLOW_STATES, name, leader=True)
+                for name in names
+            }
+            return {name: stored for name, stored in found.items() if stored is not None}
         return await self._port.last_many(topology.WORKFLOW_STATES, names)
 
     async def revision(self, instance: str) -> int:

@@ -72,11 +72,13 @@ def draw(random: Random) -> Plan:
 def _wish(random: Random, instance: str, chaos_s: float) -> Wish:
     flow = random.choice(flows.NAMES)
     commands: list[tuple[float, str]] = []
-    if random.random() < 0.3:
-        at_s = random.expovariate(0.5)
-        commands += [(at_s, "suspend"), (at_s + random.expovariate(0.3), "resume")]
+    hurried = random.random() < 0.4  # commands right behind the start, and behind each other
+    if random.random() < 0.4:
+        at_s = random.uniform(0, 0.02) if hurried else random.expovariate(0.5)
+        later_s = at_s + (random.uniform(0, 0.3) if hurried else random.expovariate(0.3))
+        commands += [(at_s, "suspend"), (later_s, "resume")]
     if random.random() < 0.1 or flow in flows.ENDLESS:
-        commands.append((random.uniform(0, chaos_s), "cancel"))
+        commands.append((0.0 if hurried else random.uniform(0, chaos_s), "cancel"))
     return Wish(
         instance,
         flow,

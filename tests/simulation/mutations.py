@@ -1,0 +1,300 @@
+"""Mistakes that the engine does not make: each is patched in, and the simulation must notice.
+
+A mutation is a context manager that breaks one rule. To add one, write it and decorate it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, NamedTuple
+from unittest.mock import patch
+
+from orchestrator import engine, publisher, sending, store
+from orchestrator import record as records
+from orchestrator.engine import Engine
+from orchestrator.journal import Journal
+from orchestrator.lanes import Lanes
+from orchestrator.machine import control, results
+from orchestrator.machine.step import Step
+from orchestrator.outbox import Outbox
+from orchestrator.parking import Parking
+from orchestrator.publisher import Publisher
+from orchestrator.store import Store, Written
+from orchestrator.timer_cap import TimerCap
+from tests.simulation.plan import Wish
+from wf.jetstream import sweeper, topology
+from wf.jetstream.port import Accepted, Unknown
+
+Breaking = Callable[[], Iterator[Any]]
+
+
+class Mutation(NamedTuple):
+    """`break_it` breaks the engine while it is entered; it shows in worlds with this in `plan`."""
+
+    break_it: Callable[[], AbstractContextManager[Any]]
+    plan: dict[str, Any]
+
+
+MUTATIONS: dict[str, Mutation] = {}
+
+
+def mutation(**plan: Any) -> Callable[[Breaking], Breaking]:
+    def note(function: Breaking) -> Breaking:
+        MUTATIONS[function.__name__] = Mutation(contextmanager(function), plan)
+        return function
+
+    return note
+
+
+@mutation()
+def ack_before_commit() -> Iterator[Any]:
+    """The events are acked when their group begins."""
+    process = Engine.process
+
+    async def early(self: Engine, group: engine.Group) -> None:
+        for items in group.values():
+            for item in items:
+                self._port.ack(item.delivery)
+        await process(self, group)
+
+    with patch.object(Engine, "process", early):
+        yield
+
+
+@mutation()
+def skip_the_outbox() -> Iterator[Any]:
+    """Now and then what a commit implies is not published."""
+    publish = Publisher.publish
+    calls = [0]
+
+    async def forgetful(self: Publisher, outboxes: Any, **options: Any) -> dict[str, Outbox]:
+        calls[0] += 1
+        return {} if calls[0] % 20 == 0 else await publish(self, outboxes, **options)
+
+    with patch.object(Publisher, "publish", forgetful):
+        yield
+
+
+@mutation()
+def outbox_before_snapshot() -> Iterator[Any]:
+    """The outbox goes first, and the snapshot after it."""
+    write = Engine._write
+
+    async def late(self: Engine, known: Any, applied: Any) -> Written:
+        outboxes = {key: one.outbox for key, one in applied.items() if one.commit is not None}
+        await self._publisher.publish(outboxes)
+        return await write(self, known, applied)
+
+    with patch.object(Engine, "_write", late):
+        yield
+
+
+@mutation()
+def drop_the_compare_and_set() -> Iterator[Any]:
+    """A snapshot is written over whatever is there."""
+    outgoing = store.Outgoing
+
+    def careless(*arguments: Any, **options: Any) -> Any:
+        return outgoing(*arguments, **{**options, "expected": None})
+
+    with patch.object(store, "Outgoing", careless):
+        yield
+
+
+@mutation()
+def take_another_token_for_ones_own() -> Iterator[Any]:
+    """After a conflict whatever is stored counts as one's own write."""
+
+    async def trusting(self: Store, unsure: list[store.Write], written: Written) -> None:
+        stored = await self._last([write.instance for write in unsure])
+        for write in unsure:
+            current = records.decode(stored.get(f"$KV.WORKFLOW_STATES.{write.instance}"))
+            written.landed[write.instance] = current.revision
+
+    with patch.object(Store, "_settle", trusting):
+        yield
+
+
+@mutation()
+def unknown_means_stored() -> Iterator[Any]:
+    """A lost answer counts as a success."""
+    send = sending.send
+
+    async def hopeful(*arguments: Any, **options: Any) -> Any:
+        outcomes = await send(*arguments, **options)
+        return [Accepted(0) if isinstance(one, Unknown) else one for one in outcomes]
+
+    with patch.object(publisher, "send", hopeful):
+        yield
+
+
+@mutation()
+def count_a_late_result() -> Iterator[Any]:
+    """A failure counts for whatever attempt is current."""
+    with patch.object(results, "_result", lambda snapshot, run, event: None):
+        yield
+
+
+@mutation()
+def no_flush_of_a_cold_snapshot() -> Iterator[Any]:
+    """What a predecessor committed is taken for published."""
+
+    async def skip(self: Engine, known: dict[str, records.Record]) -> dict[str, Outbox]:
+        for record in known.values():
+            record.flushed = True
+        return {}
+
+    with patch.object(Engine, "_flush_cold", skip):
+        yield
+
+
+@mutation()
+def the_event_above_the_floor_counts_as_acked() -> Iterator[Any]:
+    """Off by one: whether an outbox was published is read one event too high."""
+    is_published = records.is_published
+
+    def generous(commit: records.Commit, floors: dict[str, int]) -> bool:
+        return is_published(commit, {stream: floor + 1 for stream, floor in floors.items()})
+
+    with patch.object(records, "is_published", generous):
+        yield
+
+
+@mutation()
+def reuse_a_run_number() -> Iterator[Any]:
+    """Runs are numbered by how many are open."""
+    count = Step.count
+
+    def reusing(self: Step, key: str) -> int:
+        return len(self.runs) + 1 if key == "last_run" else count(self, key)
+
+    with patch.object(Step, "count", reusing):
+        yield
+
+
+@mutation(orchestrators=2, slow=0.3, delay_s=0.005, troubles=8)
+def drop_an_unknown_event_at_once() -> Iterator[Any]:
+    """Though the start of its instance may lie below it, not yet acked."""
+    with patch.object(engine, "droppable", lambda items, floor: (items, [])):
+        yield
+
+
+@mutation()
+def purge_past_the_floor() -> Iterator[Any]:
+    """The sweeper deletes a little more than what is acknowledged."""
+    with patch.object(sweeper, "purge_to", lambda earlier, now, unhandled: max(earlier, now) + 3):
+        yield
+
+
+@mutation()
+def trust_a_stale_cache() -> Iterator[Any]:
+    """What changes nothing is acked on the word of memory alone."""
+    settle = Engine._settle_ignored
+
+    async def trusting(self: Engine, known: Any, applied: Any) -> Any:
+        for record in known.values():
+            record.doubtful = False
+        return await settle(self, known, applied)
+
+    with patch.object(Engine, "_settle_ignored", trusting):
+        yield
+
+
+@mutation(poison=True, wishes=(Wish("poison", "poison", 0, 0.0, False, ()),))
+def never_convict() -> Iterator[Any]:
+    """An event that kills the engine is applied again and again."""
+    with patch.object(Journal, "is_convicted", lambda self, event: False):
+        yield
+
+
+@mutation()
+def one_instance_in_two_groups() -> Iterator[Any]:
+    """Events of an instance that is in a group are not held back."""
+    offer = Lanes.offer
+
+    def eager(self: Lanes, item: Any) -> None:
+        queue = self._waiting.pop(item.instance, None)
+        offer(self, item)
+        if queue is not None:
+            self._waiting[item.instance] = queue
+
+    take = Lanes.take
+
+    def greedy(self: Lanes, limit: int) -> Any:
+        for item in self._ready:
+            self._waiting.pop(item.instance, None)
+        return take(self, limit)
+
+    def release(self: Lanes, instance: str, again: list[Any]) -> list[Any]:
+        ready = [*again, *self._waiting.pop(instance, ())]
+        self._ready.extend(ready)
+        return ready
+
+    with (
+        patch.object(Lanes, "offer", eager),
+        patch.object(Lanes, "take", greedy),
+        patch.object(Lanes, "release", release),
+    ):
+        yield
+
+
+@mutation()
+def ack_what_is_held() -> Iterator[Any]:
+    """Events whose outbox was refused are acked at once."""
+    hold = Parking.hold
+
+    def early(
+        self: Parking, instance: str, known: Any, left: Any, acked: list[Any], again: list[Any]
+    ) -> None:
+        for item in acked:
+            self._port.ack(item.delivery)
+        hold(self, instance, known, left, acked, again)
+
+    with patch.object(Parking, "hold", early):
+        yield
+
+
+@mutation(tasks_per_activity=1, workers=1, batch=3)
+def park_without_a_timer() -> Iterator[Any]:
+    """Tasks that were refused are put off, and nothing brings them back."""
+
+    async def forget(self: Parking, instance: str) -> bool:
+        return True
+
+    with patch.object(Parking, "_set_flush_timer", forget):
+        yield
+
+
+@mutation(orchestrators=2, tasks_per_activity=2, slow=0.1)
+def forget_redundant_commands() -> Iterator[Any]:
+    """As it was: a resume that overtakes its suspend leaves no trace."""
+    reason = control.reason_to_ignore
+
+    def forgetful(snapshot: dict[str, Any], event: dict[str, Any]) -> str | None:
+        found = reason(snapshot, event)
+        if found is None and event["verb"] in ("suspend", "resume"):
+            redundant = (event["verb"] == "suspend") == (snapshot["status"] == "suspended")
+            return "redundant" if redundant else None
+        return found
+
+    with patch.object(control, "reason_to_ignore", forgetful):
+        yield
+
+
+@mutation(orchestrators=2, pending_timers=2)
+def count_fired_timers_as_pending() -> Iterator[Any]:
+    """As it was: the cap counts every message of the stream."""
+
+    async def look(self: TimerCap) -> None:
+        self._pending = await self._port.count(topology.WORKFLOW_TIMERS)
+
+    with patch.object(TimerCap, "look", look):
+        yield
+
+
+@mutation()
+def rewrite_history_numbers() -> Iterator[Any]:
+    """Every commit has the number of the one before."""
+    with patch.object(records.Record, "commit_number", property(lambda self: 0)):
+        yield

@@ -482,10 +482,12 @@ async def test_an_event_that_kills_the_orchestrator_is_set_aside_and_its_instanc
     await deploy(js, TWO)
     advance = applying.advance
 
-    def poisoned(definition: Any, before: Any, event: JsonObject, *more: Any) -> Any:
+    def poisoned(
+        definition: Any, before: Any, event: JsonObject, *more: Any, **options: Any
+    ) -> Any:
         if event.get("output") == "poison":
             raise Died("poison")
-        return advance(definition, before, event, *more)
+        return advance(definition, before, event, *more, **options)
 
     monkeypatch.setattr(applying, "advance", poisoned)
     deaths = 0
@@ -516,10 +518,10 @@ async def test_a_machine_that_raises_faults_that_instance_only(
     await deploy(js, TWO)
     advance = applying.advance
 
-    def broken(definition: Any, before: Any, event: JsonObject, *more: Any) -> Any:
+    def broken(definition: Any, before: Any, event: JsonObject, *more: Any, **options: Any) -> Any:
         if event.get("output") == {"n": 666}:
             raise ZeroDivisionError("a bug")
-        return advance(definition, before, event, *more)
+        return advance(definition, before, event, *more, **options)
 
     monkeypatch.setattr(applying, "advance", broken)
     async with FakeWorker(js, {"a": succeed(), "b": succeed()}), engine(nats_server):

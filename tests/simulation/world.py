@@ -386,7 +386,7 @@ def _substitutes(world: World) -> Iterator[None]:
     if world._traced:
         logger.add(lambda text: world.note("log", str(text).strip()), format=_log_line, level=0)
     with (
-        patch.object(defining, "parse", lambda document, subject: by_subject[subject]),
+        patch.object(defining, "parse", lambda document, subject, **_: by_subject[subject]),
         patch.object(sending, "BATCH_MINIMUM", minimum),
         patch.object(store, "BATCH_MINIMUM", minimum),
         patch.object(applying, "advance", world.advance),

@@ -1,4 +1,4 @@
-"""kill -9 of a worker: how long until its task runs again."""
+"""Worker deaths: how long until the task runs again, and what it costs to be ready for that."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.tree import Tree, running
+from wf import slots
 from wf.client import Client
 from wf.starting import fresh_id
 
 POOL = Path(__file__).resolve().parent / "crash_pool" / "pool.toml"
 KILLS = 50
+SLOT_ROUNDS = 100_000
 LIMIT_S = 60.0
 
 
@@ -33,6 +35,21 @@ def measure_crash(runs: int) -> dict[str, Any]:
         "p99_ms": round(statistics.quantiles(taken, n=100, method="inclusive")[98], 1),
         "max_ms": round(max(taken), 1),
     }
+
+
+def measure_slot(runs: int) -> dict[str, Any]:
+    """Writing a task's start, end and storing into the worker's slot: CPU microseconds of all."""
+    slot = slots.open_writer(None, 100, 0, time.monotonic())
+    reply = "$JS.ACK.ACTIVITY_TASKS.activity-charge_card.1.12345.12345.1732500000000000000.17"
+    taken = []
+    for _ in range(runs):
+        began_s = time.process_time()
+        for sequence in range(1, SLOT_ROUNDS + 1):
+            place = slot.started(sequence, reply, 1.0, 2.0)
+            slot.ended(place)
+            slot.stored(place, failed=False)
+        taken.append((time.process_time() - began_s) / SLOT_ROUNDS * 1e6)
+    return {"task_us": {"median": round(statistics.median(taken), 2), "min": round(min(taken), 2)}}
 
 
 async def _kills(tree: Tree, marks: Path) -> list[float]:

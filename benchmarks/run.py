@@ -23,7 +23,7 @@ import psutil
 import uvloop
 
 from benchmarks import flows
-from benchmarks.crash import measure_crash
+from benchmarks.crash import measure_crash, measure_slot
 from benchmarks.load import latency, throughput
 from benchmarks.tree import Tree, running
 
@@ -196,6 +196,7 @@ MEASUREMENTS: dict[str, Callable[[int], JsonObject]] = {
     "fork": measure_fork,
     "restart": measure_restart,
     "crash": measure_crash,
+    "slot": measure_slot,
     "memory": measure_memory,
 }
 

@@ -187,7 +187,7 @@ def _crashed(step: Step, run: str, event: JsonObject, error: JsonObject) -> None
         next_attempt(step, run, crashes=crashes, alone=1)
         _after(step, run, 0, error)
         return
-    give_up(step, run, error, "crashed", event.get("evidence"))
+    give_up(step, run, error, event["outcome"], event.get("evidence"))
 
 
 def next_attempt(step: Step, run: str, **counts: int) -> None:

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 from mortal_pool import MortalPool
 
+from supervisor.control import ask
+
 SOON_S = 0.25
-ALONE = '[workers.work]\nactivities = ["job", "brief"]\n'
+IMPATIENT = Path(__file__).with_name("impatient_pool.py")
 
 
 def pool_with(root: Path, extra: str = "") -> Iterator[MortalPool]:
@@ -127,21 +129,19 @@ def test_a_suspect_runs_with_nothing_beside_it(mortal: MortalPool) -> None:
         assert begin[1] == end[1]
 
 
-def test_a_drain_that_takes_too_long_hands_its_tasks_back_uncounted(mortal: MortalPool) -> None:
-    name = mortal.start("order-1", "deaf")
-    first = mortal.until_started(name)
-    mortal.pool.processes("worker")
-    (mortal.root / "activities" / "work.py").write_text(
-        (mortal.root / "activities" / "work.py").read_text() + "\n# changed: the pool is rolled\n"
-    )
+def test_a_drain_that_takes_too_long_hands_its_tasks_back_uncounted(pair: MortalPool) -> None:
+    name = pair.start("order-1", "deaf")
+    first = pair.until_started(name)
+    ask(pair.root / "state", {"command": "drain", "name": str(first.pid)})
 
     def again() -> Any:
-        return [one for one in mortal.notes("start", name) if one.pid != first.pid]
+        return [one for one in pair.notes("start", name) if one.pid != first.pid]
 
-    second = mortal.until(again, "another worker has it")[0]
+    second = pair.until(again, "another worker has it")[0]
     assert second.attempt == 1  # the same attempt: nothing was counted
-    mortal.let(f"release-{name}")
-    assert mortal.client.wait(name, timeout_s=15).output == name
+    assert pair.logged("process.killed")
+    pair.let(f"release-{name}")
+    assert pair.client.wait(name, timeout_s=15).output == name
 
 
 def test_a_task_that_blocks_its_worker_past_its_timeout_has_timed_out(mortal: MortalPool) -> None:
@@ -155,6 +155,34 @@ def test_a_task_that_blocks_its_worker_past_its_timeout_has_timed_out(mortal: Mo
     assert stuck["kind"] == "task-overdue"
     [exited] = [one for one in mortal.logged("process.exited") if one["cause"] == "hang"]
     assert "in brief" in exited["dump"]
+
+
+def test_the_memory_killer_is_told_from_any_other_kill(tmp_path: Path) -> None:
+    mortal = MortalPool(tmp_path, "crash_limit = 1\n")
+    mortal.pool.command = [str(IMPATIENT), str(tmp_path / "pool.toml"), "{}"]
+    try:
+        mortal.pool.start()
+        name = mortal.start("order-1", "first-waits")
+        first = mortal.until_started(name)
+        (tmp_path / "oom_kill").write_text("oom_kill 1\n")  # as the kernel counts, before it kills
+        os.kill(first.pid, signal.SIGKILL)
+        assert mortal.client.wait(name, timeout_s=15).status == "faulted"
+        dead = letter(mortal)
+        assert dead["subject"] == "dead.out-of-memory.job"
+        assert dead["evidence"]["cause"] == "memory"
+        assert mortal.logged("process.exited")[0]["cause"] == "memory"
+        assert mortal.pool.stop() == 0
+    finally:
+        mortal.clean_up()
+
+
+def test_what_a_stop_interrupts_is_handed_back_before_the_broker_goes(mortal: MortalPool) -> None:
+    name = mortal.start("order-1", "deaf")
+    mortal.until_started(name)
+    assert mortal.pool.stop() == 0  # kills the worker when its grace is over
+    [report] = mortal.logged("death.reported")
+    assert (report["reported"], report["handed_back"]) == (0, 1)
+    mortal.pool.start()  # for the fixture to stop
 
 
 def test_when_the_monitor_dies_too_its_successor_reports(mortal: MortalPool) -> None:

@@ -371,7 +371,7 @@ def test_a_crash_is_dispatched_again_at_once_up_to_the_limit(outcome):
     assert (error["type"], error["status"], error["title"]) == (
         ERRORS + "runtime", 500, "Worker crashed")  # fmt: skip
     (letter,) = [command for command in driver.last.commands if isinstance(command, DeadLetter)]
-    assert (letter.kind, letter.name) == ("crashed", "work")
+    assert (letter.kind, letter.name) == (outcome, "work")
     assert letter.evidence["signal"] == 9
     assert letter.evidence["input"] == {"k": 1}
     assert (letter.evidence["run"], letter.evidence["attempt"]) == (1, 3)

@@ -56,9 +56,8 @@ class Recorder:
 
 def writer_on(stores: Stores) -> SlotWriter:
     writer = SlotWriter(bytearray(slots.slot_bytes(CAPACITY)), CAPACITY)
-    vars(writer).update(
-        _bytes=Recorder(stores, ""), _words=Recorder(stores, "<Q"), _floats=Recorder(stores, "<d")
-    )
+    for name, code in (("_bytes", ""), ("_words", "<Q"), ("_floats", "<d")):
+        setattr(writer, name, Recorder(stores, code))
     return writer
 
 
@@ -150,6 +149,7 @@ def test_what_is_written_can_be_read_through_the_descriptor(fd: int) -> None:
     writer.ended(first)
     writer.stored(first, failed=True)
     writer.ended(second)
+    writer.tick(2.0, held=3, lag_s=0.25)
     header = slots.read_header(fd)
     assert header is not None
     assert header.pid == os.getpid()

@@ -177,6 +177,7 @@ class Worker:
         for part in list(self._parts):
             part.cancel()
         self._watch.tell_progress()
+        self._slot.tick(time.monotonic())
         self._slot.enter(Phase.LEAVING)
         return self._stopping.status
 

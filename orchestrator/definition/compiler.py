@@ -54,6 +54,7 @@ class Compiler:
     compile_task: TaskCompiler
     errors: dict[str, Any] = field(default_factory=dict)
     retries: dict[str, Any] = field(default_factory=dict)
+    timeouts: dict[str, Any] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)  # pointers of the reusable parts referred to
     nodes: dict[str, Task | Block] = field(default_factory=dict)
 

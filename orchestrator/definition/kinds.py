@@ -138,6 +138,9 @@ def raise_(
         problems.add(place, "needs `error`: an error object, or a name from `use.errors`")
         return None
     found, place = value["error"], f"{place}/error"
+    if type(found) is str and strip_marks(found) is not None:
+        whole = compiler.of_expression(place, found, INSIDE, scope)
+        return Raise(whole), _entering(whole)
     if type(found) is str:
         if found not in compiler.errors:
             meant = problems.meant(found, compiler.errors)

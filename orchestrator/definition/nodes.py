@@ -73,6 +73,7 @@ class Task:
     output_schema: Schema | None
     export_as: Template | None
     export_schema: Schema | None
+    timeout: Duration | None
     then: str
     governed: bool  # inside the `try` block of some task, so that its policy decides on retries
     keeps_input: bool  # what runs after entering needs the transformed input
@@ -97,6 +98,7 @@ class Workflow:
     input_from: Template | None
     output_as: Template | None
     output_schema: Schema | None
+    timeout: Duration | None
     block: Block
     nodes: Mapping[str, Task | Block]
 
@@ -168,6 +170,7 @@ class Retry:
     backoff: str  # constant, linear or exponential
     attempts: int | None  # in all, the first one included
     duration: Duration | None
+    attempt_duration: Duration | None
     jitter: tuple[Duration, Duration] | None
 
 

@@ -11,8 +11,9 @@ from orchestrator.definition.metadata import task_metadata
 from orchestrator.definition.nodes import Body, Task, Template
 from orchestrator.definition.problems import escape
 from orchestrator.definition.schemas import section_schema
+from orchestrator.definition.timeouts import timeout
 
-COMMON = ("if", "input", "output", "export", "then", "metadata")
+COMMON = ("if", "input", "output", "export", "timeout", "then", "metadata")
 
 # A body, and the variables that its expressions use after the task was entered.
 Compiled = tuple[Body, frozenset[str]]
@@ -53,12 +54,7 @@ def compile_task(
     if kind is None:
         return None
     known = KINDS[kind]
-    problems.keys(
-        pointer,
-        source,
-        (*known.keys, *COMMON),
-        {"timeout": "task timeouts are not supported yet: remove it"},
-    )
+    problems.keys(pointer, source, (*known.keys, *COMMON))
     task_metadata(problems, pointer, source, known.metadata)
     compiled = known.compile(compiler, pointer, source, scope)
     output_as = section(compiler, pointer, source, "output", "as", INSIDE, scope)
@@ -84,6 +80,7 @@ def compile_task(
         output_schema=section_schema(compiler, pointer, source, "output"),
         export_as=export_as,
         export_schema=section_schema(compiler, pointer, source, "export"),
+        timeout=timeout(compiler, pointer, source, BEFORE, scope),
         then=then if isinstance(then, str) else "continue",
         governed=scope.governed,
         keeps_input="input" in late,

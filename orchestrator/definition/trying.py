@@ -8,6 +8,7 @@ from orchestrator.definition import looping
 from orchestrator.definition.compiler import INSIDE, NOTHING, Compiler, Scope
 from orchestrator.definition.nodes import Block, Duration, Retry, Template, Try
 from orchestrator.definition.problems import escape, kind_of
+from orchestrator.definition.timeouts import limit
 from orchestrator.expressions import Expression
 
 _CATCH_KEYS = ("errors", "as", "when", "exceptWhen", "retry", "do", "then")
@@ -51,7 +52,7 @@ def _late(body: Try) -> frozenset[str]:
     parts: list[Expression | Template | None] = [body.errors, body.when, body.except_when]
     retry = body.retry
     if retry is not None:
-        durations = [retry.delay, retry.duration, *(retry.jitter or ())]
+        durations = [retry.delay, retry.duration, retry.attempt_duration, *(retry.jitter or ())]
         parts += [retry.when, retry.except_when]
         parts += [part.template for part in durations if part is not None]
     used = NOTHING.union(*(frozenset(part.variables) for part in parts if part is not None))
@@ -122,7 +123,9 @@ def retry_policy(compiler: Compiler, place: str, value: Any, scope: Scope) -> Re
     delay = Duration()
     if "delay" in value:
         delay = compiler.duration(f"{place}/delay", value["delay"], INSIDE, scope)
-    attempts, duration = _limit(compiler, f"{place}/limit", value.get("limit", {}), scope)
+    attempts, duration, attempt_duration = _limit(
+        compiler, f"{place}/limit", value.get("limit", {}), scope
+    )
     return Retry(
         when=conditions[0],
         except_when=conditions[1],
@@ -130,6 +133,7 @@ def retry_policy(compiler: Compiler, place: str, value: Any, scope: Scope) -> Re
         backoff=_backoff(compiler, f"{place}/backoff", value.get("backoff")),
         attempts=attempts,
         duration=duration,
+        attempt_duration=attempt_duration,
         jitter=_jitter(compiler, f"{place}/jitter", value.get("jitter"), scope),
     )
 
@@ -152,20 +156,19 @@ def _backoff(compiler: Compiler, place: str, value: Any) -> str:
 
 def _limit(
     compiler: Compiler, place: str, value: Any, scope: Scope
-) -> tuple[int | None, Duration | None]:
-    """(attempts in all, duration)."""
+) -> tuple[int | None, Duration | None, Duration | None]:
+    """(attempts in all, duration of all, duration of each)."""
     problems = compiler.problems
     if problems.mapping(place, value, "`limit`") is None:
-        return None, None
+        return None, None, None
     problems.keys(place, value, ("attempt", "duration"))
     duration = None
     if "duration" in value:
         duration = compiler.duration(f"{place}/duration", value["duration"], INSIDE, scope)
     attempt = problems.mapping(f"{place}/attempt", value.get("attempt", {}), "`attempt`")
     if attempt is None:
-        return None, duration
-    later = "a duration for each attempt is not supported yet: use `limit.duration`"
-    problems.keys(f"{place}/attempt", attempt, ("count",), {"duration": later})
+        return None, duration, None
+    problems.keys(f"{place}/attempt", attempt, ("count", "duration"))
     count = attempt.get("count")
     if count is not None and (type(count) is not int or count < 1):
         problems.add(
@@ -173,7 +176,10 @@ def _limit(
             f"must be an integer from 1, which counts the first attempt too: {kind_of(count)}",
         )
         count = None
-    return count, duration
+    each = None
+    if "duration" in attempt:
+        each = limit(compiler, f"{place}/attempt/duration", attempt["duration"], INSIDE, scope)
+    return count, duration, each
 
 
 def _jitter(

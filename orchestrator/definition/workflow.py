@@ -5,19 +5,26 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from orchestrator.definition.compiler import WORKFLOW_INPUT, WORKFLOW_OUTPUT, Compiler, Scope
+from orchestrator.definition.compiler import (
+    BEFORE,
+    WORKFLOW_INPUT,
+    WORKFLOW_OUTPUT,
+    Compiler,
+    Scope,
+)
 from orchestrator.definition.kinds import error_template
 from orchestrator.definition.nodes import Workflow
 from orchestrator.definition.problems import Problems, escape, kind_of
 from orchestrator.definition.schemas import section_schema
 from orchestrator.definition.tasks import compile_task, section
+from orchestrator.definition.timeouts import timeout, timeout_body
 from orchestrator.definition.trying import retry_policy
 from orchestrator.definition.versions import SEMANTIC, VERSION_RULE
 from wf.subjects import NAME_RULE, is_name
 
 _DSL = re.compile(r"1\.0\.[0-9]+\Z")
+TOP = ("document", "input", "use", "timeout", "do", "output", "evaluate")
 _LATER = {
-    "timeout": "workflow timeouts are not supported yet: remove it",
     "schedule": "schedules are not supported yet: remove it",
 }
 _USE_LATER = {
@@ -26,14 +33,13 @@ _USE_LATER = {
     "extensions": "extensions are not supported: write the tasks where they belong",
     "functions": "`use.functions` is not supported yet: call activities by their names",
     "secrets": "`use.secrets` is not supported yet: remove it",
-    "timeouts": "`use.timeouts` is not supported yet: remove it",
 }
 
 
 def compile_workflow(document: dict[str, Any], problems: Problems) -> Workflow:
     """The compiled tree; problems are noted, and then the tree is not to be used."""
     compiler = Compiler(problems, compile_task)
-    problems.keys("", document, ("document", "input", "use", "do", "output", "evaluate"), _LATER)
+    problems.keys("", document, TOP, _LATER)
     _document(problems, document.get("document"))
     _use(compiler, document.get("use"))
     _evaluate(problems, document.get("evaluate"))
@@ -41,12 +47,14 @@ def compile_workflow(document: dict[str, Any], problems: Problems) -> Workflow:
     if "do" not in document:
         problems.add("", "needs `do`: the list of tasks")
     block = compiler.block("/do", document.get("do", [{}]), scope)
+    limit = timeout(compiler, "", document, WORKFLOW_INPUT, scope)
     _unused(compiler)
     return Workflow(
         input_schema=section_schema(compiler, "", document, "input"),
         input_from=section(compiler, "", document, "input", "from", WORKFLOW_INPUT, scope),
         output_as=section(compiler, "", document, "output", "as", WORKFLOW_OUTPUT, scope),
         output_schema=section_schema(compiler, "", document, "output"),
+        timeout=limit,
         block=block,
         nodes=compiler.nodes,
     )
@@ -98,8 +106,12 @@ def _use(compiler: Compiler, value: Any) -> None:
     problems = compiler.problems
     if problems.mapping("/use", value, "`use`") is None:
         return
-    problems.keys("/use", value, ("errors", "retries"), _USE_LATER)
-    for key, parts in (("errors", compiler.errors), ("retries", compiler.retries)):
+    problems.keys("/use", value, ("errors", "retries", "timeouts"), _USE_LATER)
+    for key, parts in (
+        ("errors", compiler.errors),
+        ("retries", compiler.retries),
+        ("timeouts", compiler.timeouts),
+    ):
         found = problems.mapping(f"/use/{key}", value.get(key, {}), f"`{key}`")
         parts.update(found or {})
 
@@ -115,6 +127,10 @@ def _unused(compiler: Compiler) -> None:
         place = f"/use/retries/{escape(name)}"
         if place not in compiler.used:
             retry_policy(compiler, place, body, scope)
+    for name, body in compiler.timeouts.items():
+        place = f"/use/timeouts/{escape(name)}"
+        if place not in compiler.used:
+            timeout_body(compiler, place, body, BEFORE, scope)
 
 
 def _evaluate(problems: Problems, value: Any) -> None:

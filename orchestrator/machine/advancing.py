@@ -115,13 +115,15 @@ def _start(
         return step.transition()
     step.snapshot["status"] = "running"
     step.history.append({"type": "instance.started", "status": "running"})
+    root = definition.workflow.block
     try:
         input = _input(step, definition)
+        frame = step.open(root, "")
+        _set_deadline(step, definition, frame)
     except Fault as fault:
         step.fault(fault.error)
         return step.transition()
-    root = definition.workflow.block
-    step.later(step.open(root, ""), step.handler(root).enter, input)
+    step.later(frame, step.handler(root).enter, input)
     step.run()
     return step.transition()
 
@@ -133,6 +135,15 @@ def _input(step: Step, definition: Definition) -> Any:
     if transform is None:
         return raw
     return step.build(transform, raw, Scope(step, ""), "/input/from")
+
+
+def _set_deadline(step: Step, definition: Definition, frame: str) -> None:
+    """The workflow's timeout; its root frame is what fails then."""
+    timeout = definition.workflow.timeout
+    if timeout is not None:
+        raw = step.snapshot["input"]
+        limit_ms = step.duration_ms(timeout, raw, Scope(step, ""), "/timeout/after")
+        step.set_timer(frame, limit_ms, "deadline")
 
 
 def _created(definition: Definition | None, event: JsonObject, now_ms: int) -> JsonObject:

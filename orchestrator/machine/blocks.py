@@ -34,11 +34,12 @@ class BlockHandler(Handler):
             leave(step, frame, output)
 
 
-def open_block(step: Step, parent: str, block: Any, input: Any) -> None:
-    """Begin a block inside of a task's frame."""
+def open_block(step: Step, parent: str, block: Any, input: Any) -> str:
+    """Begin a block inside of a task's frame; its own frame."""
     frame = step.open(block, parent)
     step.edit(parent)["child"] = frame
     step.later(frame, step.handler(block).enter, input)
+    return frame
 
 
 def leave(step: Step, frame: str, output: Any) -> None:

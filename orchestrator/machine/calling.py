@@ -50,6 +50,13 @@ class CallHandler(Handler):
     def run_succeeded(self, step: Step, frame: str, output: Any) -> None:
         tasks.complete(step, frame, output)
 
+    def run_abandoned(self, step: Step, frame: str) -> None:
+        """It may have done its work: a `try` that begins again does not do it as another run."""
+        if step.task(frame).governed:
+            number: int = step.frames[frame]["run"]
+            run = step.runs[str(number)]
+            identity.remember(step, frame, run["pointer"], number, run["attempt"])
+
 
 class Policy(NamedTuple):
     """An activity's default retry policy, mended: what is missing or odd means no delay."""

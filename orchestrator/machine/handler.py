@@ -2,10 +2,10 @@
 
 A handler has no state of its own; what it must remember is in its frame, under its own keys.
 Keys that every handler may use, because closing a frame releases what they name: `run`, `timer`,
-`child`, `children`, and `release` (a list of [kind, body] to be sent then: what must be undone
-outside when the frame ends, however it does). `branch` gives all that is inside a copy of the
-context, kept as `context` once it differs; `variables` defines variables there. `ended` is in the
-frame that a branch leaves behind (branches.py).
+`deadline` (a timer that makes the frame fail), `child`, `children`, and `release` (a list of [kind,
+body] to be sent then: what must be undone outside when the frame ends, however it does). `branch`
+gives all that is inside a copy of the context, kept as `context` once it differs; `variables`
+defines variables there. `ended` is in the frame that a branch leaves behind (branches.py).
 """
 
 from __future__ import annotations
@@ -40,6 +40,9 @@ class Handler:
     def run_succeeded(self, step: Step, frame: str, output: Any) -> None:
         """This frame's run has ended well, and is gone."""
         raise NotImplementedError
+
+    def run_abandoned(self, step: Step, frame: str) -> None:
+        """This frame and its run are about to be closed although the run has not ended."""
 
     def run_failed(self, step: Step, frame: str, fault: Fault) -> None:
         """This frame's run has failed for good, and is gone. By default so does this."""

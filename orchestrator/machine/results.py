@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from orchestrator.machine import calling
+from orchestrator.machine import calling, deadlines
 from orchestrator.machine.errors import Fault, mended
 from orchestrator.machine.step import Step
 from wf.messages import COMPLETED, OUTCOMES
@@ -70,9 +70,13 @@ def apply_timer(step: Step, event: JsonObject) -> None:
     """A timer that is pending has fired."""
     number: int = event["timer"]
     frame: str = step.timers.pop(str(number))["frame"]
-    step.edit(frame).pop("timer", None)
-    place = step.frames[frame]["node"]
-    step.history.append({"type": "timer.fired", "pointer": place, "timer": number})
+    state = step.edit(frame)
+    step.history.append({"type": "timer.fired", "pointer": state["node"], "timer": number})
+    if state.get(deadlines.DEADLINE) == number:
+        del state[deadlines.DEADLINE]
+        step.later(frame, deadlines.expired)
+        return
+    state.pop("timer", None)
     step.later(frame, step.handler(step.node(frame)).timer_fired)
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from orchestrator.definition.nodes import Do, Raise, Set, Switch
+from orchestrator.definition.problems import kind_of
 from orchestrator.machine import blocks, tasks
-from orchestrator.machine.errors import Fault, mended
+from orchestrator.machine.errors import Fault, expression_error, mended
 from orchestrator.machine.handler import Handler
 from orchestrator.machine.step import Child, Step
 
@@ -52,6 +53,9 @@ class RaiseHandler(Handler):
         task = step.task(frame)
         body: Raise = task.body
         error = tasks.build_inside(step, frame, body.error, input)
+        if type(error) is not dict:
+            detail = f"`raise.error` must give an error object, found {kind_of(error)}"
+            raise Fault(expression_error(detail, task.pointer))
         place = error.get("instance")
         if type(place) is not str:
             place = task.pointer

@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from orchestrator.definition import Definition
-from orchestrator.definition.nodes import Block, Task, Template
+from orchestrator.definition import duration as durations
+from orchestrator.definition.nodes import Block, Duration, Task, Template
 from orchestrator.expressions import FACTS, Expression, ExpressionError, check_depth, fact_error
 from orchestrator.machine.commands import (
     CancelTimer,
@@ -178,7 +179,23 @@ class Step:
         """Close a frame that is still at work, if it is open."""
         if frame in self.frames:
             self._cancelled(self.frames[frame])
+            self._abandon(frame)
             self.close(frame)
+
+    def _abandon(self, frame: str) -> None:
+        """Tell the handlers of the runs that are open in this frame or below: a `try` around may
+        begin again."""
+        pending = [frame]
+        while pending:
+            inside = pending.pop()
+            state = self.frames.get(inside)
+            if state is None:
+                continue
+            if "run" in state:
+                self.handler(self.node(inside)).run_abandoned(self, inside)
+            if "child" in state:
+                pending.append(state["child"])
+            pending.extend(state.get("children", ()))
 
     def close(self, frame: str) -> Child:
         """Remove a frame with all that is below it; what it was."""
@@ -197,6 +214,8 @@ class Step:
                 self._release(state)
             if "timer" in state:
                 self.cancel_timer(state["timer"])
+            if "deadline" in state:
+                self.cancel_timer(state["deadline"])
             if "child" in state:
                 pending.append(state["child"])
             pending.extend(state.get("children", ()))
@@ -221,6 +240,7 @@ class Step:
         node = self.node(frame)
         if isinstance(node, Task):
             self.note("task.faulted", node, error=brief(fault.error))
+        self._abandon(frame)
         child = self.close(frame)
         parent: str = child.state["parent"]
         if not parent:
@@ -295,6 +315,15 @@ class Step:
                 raise Fault(expression_error(error.detail, place)) from None
         return built
 
+    def duration_ms(self, duration: Duration, value: Any, scope: Scope, place: str) -> int:
+        """Milliseconds; an expression that gives no duration is a Fault at `place`."""
+        if duration.template is None:
+            return duration.ms
+        try:
+            return durations.from_value(self.build(duration.template, value, scope, place))
+        except durations.DurationError as error:
+            raise Fault(expression_error(str(error), place)) from None
+
     def validate(self, schema: Schema | None, value: Any, what: str, place: str) -> None:
         """A Fault at `place` unless the schema, if there is one, holds for the value. Another
         attempt cannot mend an input."""
@@ -330,8 +359,9 @@ class Step:
         """Have a message published that is made from `body` alone (orchestrator/sends.py)."""
         self.commands.append(Send(kind, body))
 
-    def set_timer(self, frame: str, delay_ms: int) -> None:
-        """A timer that comes back to this frame; a frame has one at most."""
+    def set_timer(self, frame: str, delay_ms: int, key: str = "timer") -> None:
+        """A timer that comes back to this frame; a frame has one at most of each `key`, which
+        are `timer` and `deadline`."""
         place = self.frames[frame]["node"]
         if len(self.timers) >= self.limits.max_timers:
             detail = f"{self.limits.max_timers} timers are pending already"
@@ -339,7 +369,7 @@ class Step:
         number = self.count("last_timer")
         due_ms = self.now_ms + delay_ms
         self.timers[str(number)] = {"due_ms": due_ms, "frame": frame}
-        self.edit(frame)["timer"] = number
+        self.edit(frame)[key] = number
         self.commands.append(SetTimer(number))
         self.history.append(
             {"type": "timer.set", "pointer": place, "timer": number, "due_ms": due_ms}

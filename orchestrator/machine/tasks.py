@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from orchestrator.definition.nodes import Task
+from orchestrator.definition.nodes import Duration, Task
 from orchestrator.machine.scope import Scope
 from orchestrator.machine.step import Step
 
@@ -34,7 +34,15 @@ def enter(step: Step, frame: str, raw: Any) -> None:
         state["started_ms"] = step.now_ms
     if task.keeps_input:
         step.edit(frame)["input"] = input
+    if task.timeout is not None:
+        _set_deadline(step, frame, task.timeout, raw)
     step.handler(task).enter(step, frame, input)
+
+
+def _set_deadline(step: Step, frame: str, timeout: Duration, raw: Any) -> None:
+    task = step.task(frame)
+    scope = Scope(step, frame, task, raw=raw)
+    step.set_timer(frame, step.duration_ms(timeout, raw, scope, task.pointer), "deadline")
 
 
 def scope_inside(step: Step, frame: str, input: Any, **more: Any) -> Scope:

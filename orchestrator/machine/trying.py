@@ -12,7 +12,6 @@ from orchestrator.machine.errors import Fault, brief, matches
 from orchestrator.machine.handler import Handler
 from orchestrator.machine.scope import Scope
 from orchestrator.machine.step import Child, Step
-from orchestrator.machine.waiting import duration_ms
 
 JsonObject = dict[str, Any]
 
@@ -23,9 +22,8 @@ class TryHandler(Handler):
     handler runs, `caught` and `variables`."""
 
     def enter(self, step: Step, frame: str, input: Any) -> None:
-        body: Try = step.task(frame).body
         step.edit(frame).update(data=input, attempt=1, first_ms=step.now_ms)
-        blocks.open_block(step, frame, body.block, input)
+        _begin(step, frame)
 
     def child_completed(self, step: Step, frame: str, child: Child, output: Any, then: str) -> None:
         caught = step.frames[frame].get("caught", False)
@@ -49,8 +47,15 @@ class TryHandler(Handler):
 
 
 def _begin(step: Step, frame: str) -> None:
-    body: Try = step.task(frame).body
-    blocks.open_block(step, frame, body.block, step.frames[frame]["data"])
+    """Begin an attempt, whose block has the deadline of `limit.attempt.duration`."""
+    task = step.task(frame)
+    body: Try = task.body
+    data = step.frames[frame]["data"]
+    block = blocks.open_block(step, frame, body.block, data)
+    if body.retry is not None and body.retry.attempt_duration is not None:
+        scope = tasks.scope_inside(step, frame, data)
+        limit_ms = step.duration_ms(body.retry.attempt_duration, data, scope, task.pointer)
+        step.set_timer(block, limit_ms, "deadline")
 
 
 def _again(step: Step, frame: str, fault: Fault, delay_ms: int) -> None:
@@ -151,4 +156,4 @@ class _Attempt:
         return round(min(delay, limit))
 
     def _duration_ms(self, duration: Any) -> int:
-        return duration_ms(self.step, duration, self.data, self.scope, self.task.pointer)
+        return self.step.duration_ms(duration, self.data, self.scope, self.task.pointer)

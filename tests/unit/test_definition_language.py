@@ -153,7 +153,8 @@ def test_constructs_that_do_not_run_yet_are_refused_with_their_place(construct):
 @pytest.mark.parametrize(
     ("more", "place"),
     [
-        ({"timeout": {"after": "PT1S"}}, "/timeout"),
+        ({"timeout": {"after": "soon"}}, "/timeout/after"),
+        ({"use": {"timeouts": {"a": {"after": "soon"}}}}, "/use/timeouts/a/after"),
         ({"schedule": {"cron": "x"}}, "/schedule"),
         ({"use": {"secrets": ["a"]}}, "/use/secrets"),
         ({"use": {"catalogs": {}}}, "/use/catalogs"),
@@ -174,7 +175,11 @@ def test_top_level_parts_that_do_not_work_yet_are_refused(more, place):
         ({"call": "a b"}, "/do/0/t/call", "cannot name an activity"),
         ({"call": 3}, "/do/0/t/call", "non-empty string"),
         ({"call": "w", "with": [1]}, "/do/0/t/with", "must be an object"),
-        ({"call": "w", "timeout": "x"}, "/do/0/t/timeout", "not supported yet"),
+        ({"call": "w", "timeout": "x"}, "/do/0/t/timeout", 'no timeout "x"'),
+        ({"call": "w", "timeout": 5}, "/do/0/t/timeout", "must be {after: <duration>}"),
+        ({"call": "w", "timeout": {}}, "/do/0/t/timeout", "needs `after`"),
+        ({"call": "w", "timeout": {"after": "5"}}, "/do/0/t/timeout/after", "not a duration"),
+        ({"call": "w", "timeout": {"after": "PT0S"}}, "/do/0/t/timeout/after", "than nothing"),
         ({"call": "w", "set": {}}, "/do/0/t", "at once"),
         ({"if": ".x"}, "/do/0/t", "does nothing"),
         ({"set": ".x"}, "/do/0/t/set", "must be an object or an expression"),

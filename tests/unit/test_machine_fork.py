@@ -260,6 +260,21 @@ def test_a_fork_that_is_tried_again_keeps_the_runs_of_its_calls():
     }
 
 
+def test_calls_that_were_cancelled_with_their_fork_keep_their_runs_too():
+    retry = {"retry": {"limit": {"attempt": {"count": 3}}}}
+    race = {"try": [{"f": calls("a", "b")}, {"x": {"call": "x"}}], "catch": retry}
+    driver = started({"t": race})
+    driver.failed(1)  # b still runs
+    assert [run["attempt"] for run in driver.state["runs"].values()] == [2, 2]
+    assert driver.result(2, 1, activity="b", output="of the first attempt").ignored == "late"
+    race["try"][0] = {"f": calls("a", "b", compete=True)}
+    driver = started({"t": race})
+    driver.done("a", 1)
+    driver.failed(3)
+    runs = {run["activity"]: run["attempt"] for run in driver.state["runs"].values()}
+    assert runs == {"a": 2, "b": 2}
+
+
 def test_suspended_branches_keep_their_results_until_resume():
     driver = started({"f": calls("a", "b")})
     driver.command("suspend")

@@ -38,7 +38,15 @@ EVENTS = st.sampled_from(
     ]
 )
 RETRIES = st.fixed_dictionaries(
-    {"limit": st.sampled_from([{"attempt": {"count": 3}}, {"duration": "PT3S"}])},
+    {
+        "limit": st.sampled_from(
+            [
+                {"attempt": {"count": 3}},
+                {"duration": "PT3S"},
+                {"attempt": {"count": 3, "duration": "PT2S"}},
+            ]
+        )
+    },
     optional={
         "delay": DURATIONS,
         "backoff": st.sampled_from([{"constant": {}}, {"linear": {}}, {"exponential": {}}]),
@@ -124,6 +132,7 @@ def blocks(draw, depth):
             "input": st.just({"from": '{n: 1} + (if type == "object" then . else {} end)'}),
             "output": VALUES.map(lambda found: {"as": found}),
             "export": st.just({"as": "$context + {n: $output}"}),
+            "timeout": st.sampled_from([{"after": "PT1S"}, {"after": '${ .wait // "PT2S" }'}]),
         }.items():
             if draw(st.integers(0, 5)) == 0:
                 task[key] = draw(value)

@@ -13,9 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from orchestrator.definition import Definition
-from orchestrator.definition import duration as durations
-from orchestrator.definition.nodes import Block, Duration, Task, Template
-from orchestrator.expressions import FACTS, Expression, ExpressionError, check_depth, fact_error
+from orchestrator.definition.nodes import Block, Task
 from orchestrator.machine.commands import (
     CancelTimer,
     Command,
@@ -28,13 +26,11 @@ from orchestrator.machine.commands import (
 from orchestrator.machine.errors import (
     Fault,
     brief,
-    expression_error,
     runtime_error,
-    validation_error,
 )
+from orchestrator.machine.evaluating import Evaluating
 from orchestrator.machine.limits import Limits
 from orchestrator.machine.scope import Scope
-from orchestrator.schemas import Schema
 
 if TYPE_CHECKING:
     from orchestrator.machine.handler import Handler
@@ -57,7 +53,7 @@ START_CHILD = "start-child"
 CHILD_ENDED = "child-ended"
 
 
-class Step:
+class Step(Evaluating):
     """Everything that one call of `advance` reads and writes."""
 
     __slots__ = (
@@ -65,12 +61,8 @@ class Step:
         "_work",
         "commands",
         "definition",
-        "evaluations",
-        "facts",
         "frames",
         "handlers",
-        "history",
-        "limits",
         "nodes",
         "now_ms",
         "runs",
@@ -88,6 +80,7 @@ class Step:
         *,
         reuse: bool = False,
     ) -> None:
+        super().__init__(limits)
         self.now_ms: int = now_ms
         self.definition = definition
         self.handlers = handlers
@@ -99,11 +92,7 @@ class Step:
         self.frames: dict[str, JsonObject] = snapshot["frames"]
         self.runs: dict[str, JsonObject] = snapshot["runs"]
         self.timers: dict[str, JsonObject] = snapshot["timers"]
-        self.limits = limits
         self.commands: list[Command] = []
-        self.history: list[JsonObject] = []
-        self.evaluations = 0
-        self.facts: dict[int, str] = {}
         self._fresh: set[str] = set()
         self._work: deque[tuple[str, Work, tuple[Any, ...]]] = deque()
 
@@ -285,59 +274,6 @@ class Step:
                 return state["variables"][name]
             frame = state["parent"]
         return None
-
-    def evaluate(self, expression: Expression, value: Any, scope: Scope, place: str) -> Any:
-        """The result, or a Fault at `place`. What depended on the machine is recorded, and
-        taken from the record when the event carries it."""
-        self.evaluations = number = self.evaluations + 1
-        names = expression.variables
-        try:
-            if number in self.facts:
-                raise fact_error(self.facts[number], expression.source)
-            variables = {name: scope.resolve(name) for name in names} if names else {}
-            return expression.evaluate(value, variables, self.limits.expressions)
-        except ExpressionError as error:
-            if error.fact is not None:
-                fact = {"evaluation": number, "kind": error.fact}
-                self.history.append({"type": "expression.faulted", "pointer": place, "fact": fact})
-            raise Fault(expression_error(error.detail, place)) from None
-
-    def build(self, template: Template, value: Any, scope: Scope, place: str) -> Any:
-        """A template's value with `value` as `.`."""
-        expression = template.expression
-        if expression is not None:
-            return self.evaluate(expression, value, scope, place)
-        built = template.build(lambda found: self.evaluate(found, value, scope, place))
-        if template.is_composed:
-            try:
-                check_depth(built)
-            except ExpressionError as error:
-                raise Fault(expression_error(error.detail, place)) from None
-        return built
-
-    def duration_ms(self, duration: Duration, value: Any, scope: Scope, place: str) -> int:
-        """Milliseconds; an expression that gives no duration is a Fault at `place`."""
-        if duration.template is None:
-            return duration.ms
-        try:
-            return durations.from_value(self.build(duration.template, value, scope, place))
-        except durations.DurationError as error:
-            raise Fault(expression_error(str(error), place)) from None
-
-    def validate(self, schema: Schema | None, value: Any, what: str, place: str) -> None:
-        """A Fault at `place` unless the schema, if there is one, holds for the value. Another
-        attempt cannot mend an input."""
-        problem = None if schema is None else schema.problem(value)
-        if problem is not None:
-            raise Fault(validation_error(what, problem, place), retryable=what != "input")
-
-    def take_facts(self, facts: Any) -> None:
-        """Facts of an event that is replayed; what is not one is passed over."""
-        for fact in facts if type(facts) is list else ():
-            if type(fact) is dict and fact.get("kind") in FACTS:
-                number = fact.get("evaluation")
-                if type(number) is int:
-                    self.facts[number] = fact["kind"]
 
     # --- runs and timers ----------------------------------------------------------------------
 

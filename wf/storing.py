@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections.abc import Sequence
 
 from wf.errors import BrokerError, MessageError
@@ -34,11 +33,12 @@ async def store(
     """
     check_sizes(port, messages)
     final: dict[int, Accepted | Rejected] = {}
-    deadline = time.monotonic() + budget_s
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + budget_s
     open_indexes = list(range(len(messages)))
     delay_s = FIRST_DELAY_S
     while True:
-        attempt_s = max(0.5, min(ATTEMPT_S, deadline - time.monotonic()))
+        attempt_s = max(0.5, min(ATTEMPT_S, deadline - loop.time()))
         outcomes = await port.publish(
             stream, [messages[index] for index in open_indexes], timeout_s=attempt_s
         )
@@ -53,7 +53,7 @@ async def store(
         if not undecided:
             return [final[index] for index in range(len(messages))]
         pause_s = delay_s * random.uniform(0.5, 1.0)
-        if time.monotonic() + pause_s >= deadline:
+        if loop.time() + pause_s >= deadline:
             raise _gave_up(stream, undecided, len(messages), budget_s)
         await asyncio.sleep(pause_s)
         delay_s = min(delay_s * 2, MAX_DELAY_S)

@@ -243,6 +243,7 @@ async def test_one_that_is_given_up_holds_the_floor_until_nothing_is_pending(por
     reader = AdvisoryReader(port)
     async with asyncio.timeout(10):
         await reader.next()
+    await eventually_floor(port, WORK, 1)
     await put_tasks(port, 2)
     second, third = await take(pull, 2)
     port.ack(second)
@@ -266,11 +267,7 @@ async def test_deliveries_are_counted_and_the_last_one_is_told_by_an_advisory(po
     async with asyncio.timeout(10):
         ((advisory, taken),) = await reader.next()
     assert advisory == Advisory(TASKS, WORK, 1, 2)
-    assert await port.ack_floor(TASKS, WORK) == 0
-    await put_tasks(port, 1)
-    (third,) = await take(pull, 1)
-    port.ack(third)
-    await eventually_floor(port, WORK, 3)  # it has passed the message, which is still there
+    await eventually_floor(port, WORK, 2)  # it has passed the message, which is still there
     assert await port.at(TASKS, 1) is not None
     reader.handled(taken)
     await reader.stop()

@@ -26,7 +26,7 @@ class Client:
     """It lives for ever; its connection need not."""
 
     def __init__(self, port: MemoryPort) -> None:
-        self._port = port
+        self.port = port
         self._numbers = 0
         self.accepted: list[Asked] = []
 
@@ -63,7 +63,7 @@ class Client:
 
     async def _store(self, kind: str, instance: str, message: Outgoing) -> None:
         while True:
-            (outcome,) = await self._port.publish(topology.WORKFLOW_EVENTS, [message])
+            (outcome,) = await self.port.publish(topology.WORKFLOW_EVENTS, [message])
             if isinstance(outcome, Accepted):
                 self.accepted.append(Asked(kind, instance, outcome.sequence))
                 return

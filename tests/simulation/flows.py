@@ -16,8 +16,15 @@ DOWN = "https://example.org/errors/down"
 GIVEN_UP = "https://example.org/errors/given-up"
 
 
+UP = {"n": "${ .n + 1 }"}
+
+
 def call(activity: str, **more: Any) -> JsonObject:
     return {"call": activity, **more}
+
+
+def child(workflow: str, **more: Any) -> JsonObject:
+    return {"run": {"workflow": {"namespace": "default", "name": workflow, **more}}}
 
 
 FLOWS: dict[str, list[JsonObject]] = {
@@ -73,6 +80,73 @@ FLOWS: dict[str, list[JsonObject]] = {
         {"up": call("add")},
         {"more": {"switch": [{"low": {"when": ".n < 6", "then": "up"}}]}},
     ],
+    "forks": [
+        {
+            "all": {
+                "fork": {
+                    "branches": [
+                        {"quick": call("add")},
+                        {"late": {"do": [{"rest": {"wait": {"seconds": 1}}}, {"up": call("add")}]}},
+                        {"shaky": call("stubborn")},
+                        {"long": {"do": [{"a": call("add")}, {"b": call("add")}]}},
+                    ]
+                }
+            }
+        },
+        {"sum": {"set": {"n": "${ map(.n) | add }"}}},
+    ],
+    "races": [
+        {
+            "any": {
+                "fork": {
+                    "compete": True,
+                    "branches": [
+                        {"quick": call("add")},
+                        {
+                            "slow": {
+                                "do": [{"rest": {"wait": {"minutes": 15}}}, {"up": {"set": UP}}]
+                            }
+                        },
+                        {"out": call("broken")},
+                    ],
+                }
+            }
+        },
+        {"then": call("add")},
+    ],
+    "rounds": [
+        {"each": {"for": {"in": "[1, 2, 3]"}, "do": [{"up": call("add")}]}},
+        {"then": call("add")},
+    ],
+    "crowd": [
+        {
+            "each": {
+                "for": {"in": "[range(5)]"},
+                "do": [{"up": call("add", **{"with": {"n": "${ $item }"}})}],
+                "metadata": {"wf": {"concurrency": 2}},
+            }
+        },
+        {"sum": {"set": {"n": "${ map(.n) | add }"}}},
+    ],
+    "parent": [
+        {"ask": child("chain")},
+        {"both": {"fork": {"branches": [{"a": child("waits")}, {"b": child("instant")}]}}},
+        {"sum": {"set": {"n": "${ map(.n) | add }"}}},
+    ],
+    "disappointed": [
+        {
+            "attempt": {
+                "try": [{"ask": child("faults")}],
+                "catch": {"do": [{"undo": {"set": {"n": 7}}}]},
+            }
+        },
+        {"then": call("add")},
+    ],
+    "careless": [
+        {"leave": {"run": {**child("waits")["run"], "await": False}}},
+        {"tell": {"emit": {"event": {"with": {"type": "left", "data": {"n": "${ .n }"}}}}}},
+        {"then": {"set": {"n": "${ .data.n }"}}},
+    ],
     "rests": [{"rest": {"wait": {"days": 2}}}],
     "poison": [{"one": call("add")}],
 }
@@ -91,6 +165,13 @@ EXPECTED: dict[str, Callable[[int], tuple[str, Any]]] = {
     "policy": lambda n: ("completed", {"n": n + 2}),
     "chooses": lambda n: ("completed", {"n": n + 11 if n % 2 else n + 1}),
     "loops": lambda n: ("completed", {"n": max(n + 1, 6)}),
+    "forks": lambda n: ("completed", {"n": 4 * n + 5}),
+    "races": lambda n: ("completed", {"n": n + 2}),
+    "rounds": lambda n: ("completed", {"n": n + 4}),
+    "crowd": lambda n: ("completed", {"n": 15}),
+    "parent": lambda n: ("completed", {"n": (n + 5) + (n + 4)}),
+    "disappointed": lambda n: ("completed", {"n": 8}),
+    "careless": lambda n: ("completed", {"n": n}),
     "rests": lambda n: ("cancelled", None),
     "poison": lambda n: ("faulted", None),
 }

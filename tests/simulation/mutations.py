@@ -173,7 +173,13 @@ def reuse_a_run_number() -> Iterator[Any]:
         yield
 
 
-@mutation(orchestrators=2, slow=0.3, delay_s=0.005, troubles=8)
+@mutation(
+    orchestrators=2,
+    slow=0.3,
+    delay_s=0.005,
+    troubles=8,
+    wishes=tuple(Wish(f"i{n}", "rests", 0, n / 2, False, ((0.0, "cancel"),)) for n in range(16)),
+)
 def drop_an_unknown_event_at_once() -> Iterator[Any]:
     """Though the start of its instance may lie below it, not yet acked."""
     with patch.object(engine, "droppable", lambda items, floor: (items, [])):

@@ -36,14 +36,23 @@ def history_of(world: World, instance: str) -> list[JsonObject]:
     return [orjson.loads(m.data) for m in stream.messages.values() if m.subject == name]
 
 
+def instances_of(world: World) -> list[str]:
+    """What was asked for, then the children."""
+    prefix = subjects.state("")
+    states = world.broker.streams[topology.WORKFLOW_STATES].messages.values()
+    stored = [message.subject.removeprefix(prefix) for message in states]
+    return list(dict.fromkeys([*(wish.instance for wish in world.plan.wishes), *stored]))
+
+
 def unrest(world: World) -> list[str]:
     """What is still to be done; empty: everything has come to rest."""
     found = []
-    for wish in world.plan.wishes:
-        snapshot = record_of(world, wish.instance).snapshot
+    for instance in instances_of(world):
+        snapshot = record_of(world, instance).snapshot
         status = snapshot["status"] if snapshot else "absent"
         if status not in TERMINAL:
-            found.append(f"{wish.instance} ({wish.flow}) is {status}")
+            flow = snapshot["workflow"] if snapshot else "-"
+            found.append(f"{instance} ({flow}) is {status}")
     for (stream, name), consumer in world.broker.consumers.items():
         if consumer.unacknowledged or consumer.waiting:
             found.append(
@@ -56,16 +65,18 @@ def unrest(world: World) -> list[str]:
 def problems(world: World) -> Iterator[str]:
     """Everything that is wrong."""
     asked = Counter((one.instance, one.kind) for one in world.client.accepted)
-    for wish in world.plan.wishes:
-        record = record_of(world, wish.instance)
+    wishes = {wish.instance: wish for wish in world.plan.wishes}
+    for instance in instances_of(world):
+        record = record_of(world, instance)
         if record.snapshot is None or record.commit is None:
-            if asked[wish.instance, "start"]:
-                yield f"{wish.instance}: its start was accepted, and there is no such instance"
+            if asked[instance, "start"]:
+                yield f"{instance}: its start was accepted, and there is no such instance"
             continue
-        history = history_of(world, wish.instance)
-        yield from _history(wish.instance, record.commit.number, history)
-        yield from _fold(wish.instance, record.snapshot, history)
-        yield from _outcome(world, wish, record.snapshot, history, asked)
+        history = history_of(world, instance)
+        yield from _history(instance, record.commit.number, history)
+        yield from _fold(instance, record.snapshot, history)
+        if instance in wishes:
+            yield from _outcome(world, wishes[instance], record.snapshot, asked)
     letters = world.broker.streams[topology.DEAD_LETTERS].messages.values()
     if world.plan.poison and not any(".faulted." in f"{m.subject}." for m in letters):
         yield "the event that kills the engine is not among the dead letters"
@@ -86,7 +97,10 @@ def _history(instance: str, last: int, messages: list[JsonObject]) -> Iterator[s
     events = Counter((entry["stream"], entry["sequence"]) for entry in entries)
     yield from (f"{instance}: {event} counted {n} times" for event, n in events.items() if n > 1)
     results = [entry["event"] for entry in entries if entry["event"]["kind"] == "result"]
-    attempts = Counter((event["run"], event["attempt"]) for event in results)
+    # A success of an attempt whose worker was given up counts still, while the run is open.
+    attempts = Counter(
+        (event["run"], event["attempt"], event["outcome"] == "completed") for event in results
+    )
     held = any(step["type"] == "run.held" for entry in entries for step in entry["entries"])
     for attempt, count in attempts.items():
         if count > 1 and not held:
@@ -112,7 +126,6 @@ def _outcome(
     world: World,
     wish: Wish,
     snapshot: JsonObject,
-    messages: list[JsonObject],
     asked: Counter[tuple[str, str]],
 ) -> Iterator[str]:
     status, output = snapshot["status"], snapshot.get("output")
@@ -124,7 +137,7 @@ def _outcome(
     lossy = world.plan.max_deliver < 3
     if lossy and status == "faulted":
         return
-    if lossy and wish.flow in ("tries", "catches"):
+    if lossy and wish.flow in ("tries", "catches", "disappointed", "races"):
         return  # they catch that too, and go on with another value
     found = (status, output if status == "completed" else None)
     if found != wanted:

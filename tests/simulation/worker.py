@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 ACK_WAIT_S = 10.0
 WINDOW = 4
 KEEP_S = ACK_WAIT_S / 3
+CRASH_LIMIT = 100
 
 
 class Worker:
@@ -28,6 +29,7 @@ class Worker:
         self._life = life
         self._port = port
         self._random = world.random
+        self.running: dict[tuple[str, int, int], tuple[str, Delivery]] = {}  # what monitor may tell
 
     async def run(self) -> None:
         """Announce the activities, then serve them."""
@@ -56,8 +58,11 @@ class Worker:
         if delivery.delivered >= self._world.plan.max_deliver:
             outcome = self._undeliverable(task)
         else:
+            key = (task["instance"], task["run"], task["attempt"])
+            self.running[key] = (activity, delivery)
             await self._take_time(delivery)
             outcome = self._outcome(activity, task)
+            self.running.pop(key, None)
         await self._publish(activity, task, outcome)
         if self._random.random() < self._world.mishap:
             return  # it forgets the ack
@@ -116,3 +121,28 @@ class Worker:
             if isinstance(outcome, Accepted):
                 return
             await asyncio.sleep(0.2)
+
+
+async def report(
+    port: MemoryPort, running: dict[tuple[str, int, int], tuple[str, Delivery]]
+) -> None:
+    """What the monitor says of the tasks that a worker ran when it died; then it acks them."""
+    error = {"type": flows.GIVEN_UP, "status": 500, "title": "Worker crashed", "detail": ""}
+    for (instance, run, attempt), (activity, delivery) in running.items():
+        body = messages.failed_body(
+            run=run,
+            attempt=attempt,
+            outcome=messages.CRASHED,
+            error=error,
+            crash_limit=CRASH_LIMIT,
+            suspects=len(running),
+        )
+        key = messages.result_message_id(instance, run, attempt, messages.CRASHED)
+        subject = subjects.completed(instance, activity)
+        message = Outgoing(subject, messages.encode(body), key)
+        while True:
+            (outcome,) = await port.publish(topology.WORKFLOW_EVENTS, [message])
+            if isinstance(outcome, Accepted):
+                break
+            await asyncio.sleep(0.2)
+        port.ack(delivery)

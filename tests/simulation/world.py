@@ -30,7 +30,7 @@ from tests.simulation.ledger import Ledger
 from tests.simulation.loop import LIFE, Life, Stuck, VirtualLoop
 from tests.simulation.network import SimulatedBroker, Unkind
 from tests.simulation.plan import Plan, draw
-from tests.simulation.worker import Worker
+from tests.simulation.worker import Worker, report
 from tests.support.memory import MemoryPort, connect
 from tests.support.memory.consumer import MemoryConsumer
 from tests.support.memory.link import Link
@@ -83,6 +83,7 @@ class Process:
         self.life.alive = False
         self.ports: list[MemoryPort] = []
         self.orchestrator: Orchestrator | None = None
+        self.worker: Worker | None = None
         self._world = world
         self._main = main
 
@@ -242,7 +243,8 @@ class World:
         await process.orchestrator.run()
 
     async def _work(self, process: Process) -> None:
-        await Worker(self, process.life, await self.connect(process)).run()
+        process.worker = Worker(self, process.life, await self.connect(process))
+        await process.worker.run()
 
     # Death
 
@@ -265,6 +267,11 @@ class World:
         process.life.alive = False
         self._count(process)
         process.orchestrator = None
+        if process.worker is not None and process.worker.running and self.random.random() < 0.5:
+            running, process.worker = process.worker.running, None
+            self.note("monitor", f"reports {list(running)}")
+            work = report(self.client.port, running)
+            self.loop.create_task(work, context=self.neutral.copy())
         for port in process.ports:
             port.cut()
         delay_s = self.random.choice((0.05, 0.5, 3.0))

@@ -107,7 +107,12 @@ class JetStream:
             if error.code == api.CONSUMER_NOT_FOUND:
                 return 0  # nobody reads yet, so nothing is acknowledged
             raise
-        return int(info["ack_floor"]["stream_seq"])
+        floor = int(info["ack_floor"]["stream_seq"])
+        if info["num_ack_pending"]:
+            return floor
+        # The server moves its floor only when an ack comes: not when the last that was pending has
+        # used up max_deliver.
+        return max(floor, int(info["delivered"]["stream_seq"]))
 
     # Managing.
 

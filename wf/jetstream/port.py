@@ -164,7 +164,8 @@ class Port(Protocol):
         """How many messages the stream holds."""
 
     async def ack_floor(self, stream: str, consumer: str) -> int:
-        """Stream sequence up to which every message is acknowledged; 0 without such a consumer."""
+        """Stream sequence up to which every message is acknowledged, or has used up max_deliver;
+        0 without such a consumer."""
 
     async def reset_consumer(self, stream: str, consumer: str, sequence: int | None = None) -> None:
         """CONSUMER.RESET: deliver again from `sequence`; None means the ack floor + 1."""

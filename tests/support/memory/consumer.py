@@ -77,6 +77,11 @@ class MemoryConsumer:
         return self._floor
 
     @property
+    def done_up_to(self) -> int:
+        """As the client works it out: with nothing pending, all that was delivered is done."""
+        return self._floor if self._pending else max(self._floor, self._next - 1)
+
+    @property
     def unacknowledged(self) -> int:
         return len(self._pending)
 

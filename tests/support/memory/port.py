@@ -208,7 +208,7 @@ class MemoryPort:
     async def ack_floor(self, stream: str, consumer: str) -> int:
         def read() -> int:
             found = self.broker.consumers.get((stream, consumer))
-            return 0 if found is None else found.floor
+            return 0 if found is None else found.done_up_to
 
         return await self._call(read)
 

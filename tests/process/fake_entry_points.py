@@ -52,6 +52,9 @@ def run(child: Child) -> int:
     child.ready()
     if what == "ready-crash":
         os.kill(os.getpid(), signal.SIGSEGV)
+    if what == "crash-loop":
+        child.progress(1)
+        return 1
     if what == "recycle":
         child.progress(1)
         return EXIT_RECYCLE

@@ -187,7 +187,7 @@ async def balanced_round(
     assert feeder.error is None, feeder.error
     js = await field.connect()
     try:
-        await _all_ended(js, field, feeder.accepted)
+        await all_ended(js, field, feeder.accepted)
         took_s = time.monotonic() - begun
         books = await read_books(js, feeder.accepted, after)
         assert await js.last_sequence(topology.DEAD_LETTERS) == 0
@@ -195,11 +195,11 @@ async def balanced_round(
         await js.close()
     done = field.executions()[before:]
     balance(books, feeder.accepted, field.definition)
-    _every_task_ran(done, feeder.accepted)
+    every_task_ran(done, feeder.accepted)
     return _report(label, seed, hits, books, done, took_s)
 
 
-async def _all_ended(js: JetStream, field: Field, accepted: list[str]) -> None:
+async def all_ended(js: JetStream, field: Field, accepted: list[str]) -> None:
     """Until every instance has completed; else says which did not and what they wait for."""
     limit = time.monotonic() + ENDED_LIMIT_S
     left = accepted
@@ -217,7 +217,7 @@ def _ended(stored: Stored | None) -> bool:
     return stored is not None and b'"status":"completed"' in stored.data
 
 
-def _every_task_ran(done: list[Execution], accepted: list[str]) -> None:
+def every_task_ran(done: list[Execution], accepted: list[str]) -> None:
     ran = {(one.instance, one.activity) for one in done}
     for activity in ("reserve_stock", "charge_card", "ship_order", "send_mail"):
         missing = [name for name in accepted if (name, activity) not in ran]

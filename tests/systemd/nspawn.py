@@ -117,8 +117,9 @@ class Machine:
         for kind in ("sysusers.d", "tmpfiles.d"):
             source = f"/opt/source/systemd/{kind}/wf-supervisor.conf"
             self.run("install", "-m", "644", source, f"/usr/lib/{kind}/")
-        unit = "/opt/source/systemd/wf-supervisor.service"
-        self.run("install", "-m", "644", unit, "/etc/systemd/system/")
+        for unit in ("wf-supervisor.service", "wf-supervisor@.service"):
+            source = f"/opt/source/systemd/{unit}"
+            self.run("install", "-m", "644", source, "/etc/systemd/system/")
         self.run("systemd-sysusers")
         self.run("systemd-tmpfiles", "--create", "wf-supervisor.conf")
         self.run(f"/{PREFIX}/bin/wf-supervisor", "init", "/etc/wf-supervisor")

@@ -39,14 +39,34 @@ def started(machine: Machine) -> Iterator[Machine]:
     configure(machine)
 
 
-def configure(machine: Machine, processes: int = 1, extra: str = "") -> None:
-    """The pool.toml that README.md tells to write."""
+SLOW = """
+import time
+from wf import activity
+
+@activity
+def slow(seconds: float) -> str:
+    time.sleep(seconds)
+    return "slowly done"
+"""
+
+SLOW_FLOW = """
+document: {dsl: 1.0.0, namespace: default, name: slow_flow, version: 1.0.0}
+do:
+  - only: {call: slow, with: {seconds: 4}}
+"""
+
+
+def configure(
+    machine: Machine, processes: int = 1, extra: str = "", folder: str = "", port: int = 4222
+) -> None:
+    """The pool.toml that README.md tells to write. `folder`: of an instance, with a slash."""
     text = (
         'activities_dir = "activities"\nworkflows_dir = "workflows"\n'
-        f'[supervisor]\nstate_dir = "{STATE}"\n[nats]\nstore_dir = "{STATE}/jetstream"\n'
+        f'[supervisor]\nstate_dir = "{STATE}{folder}"\n'
+        f'[nats]\nport = {port}\nstore_dir = "{STATE}{folder}/jetstream"\n'
         f"[workers]\nprocesses = {processes}\n{extra}"
     )
-    (machine.tree / "etc/wf-supervisor/pool.toml").write_text(text)
+    (machine.tree / f"etc/wf-supervisor{folder}/pool.toml").write_text(text)
     machine.run("chown", "-R", "root:wf-supervisor", "/etc/wf-supervisor")
     machine.run("chmod", "-R", "u=rwX,g=rX,o=", "/etc/wf-supervisor")
 
@@ -133,6 +153,82 @@ def test_a_killed_supervisor_is_started_again_over_a_clean_house(started: Machin
     status_text(started, "1/1 workers ready")
 
 
+def test_a_supervisor_that_does_not_answer_is_killed_by_the_watchdog_and_started_again(
+    started: Machine,
+) -> None:
+    before = shown(started)["MainPID"]
+    old = pids(started)
+    started.run("sh", "-c", f"kill -STOP {before}")
+    until(
+        lambda: (
+            shown(started)["MainPID"] not in ("0", before)
+            and shown(started)["ActiveState"] == "active"
+        ),
+        lambda: str(shown(started)),
+        60.0,
+    )
+    told = started.run("journalctl", "--no-pager", "-u", UNIT).stdout
+    assert "Watchdog timeout" in told
+    assert not old & pids(started)
+    status_text(started, "1/1 workers ready")
+
+
+def wf(machine: Machine, *arguments: str) -> str:
+    config = "--config=/etc/wf-supervisor/pool.toml"
+    return machine.run(f"/{PREFIX}/bin/wf", *arguments, config).stdout
+
+
+def test_stopping_waits_for_the_task_that_runs_and_loses_none(started: Machine) -> None:
+    (started.tree / "etc/wf-supervisor/activities/slow.py").write_text(SLOW)
+    (started.tree / "etc/wf-supervisor/workflows/slow.yaml").write_text(SLOW_FLOW)
+    configure(started)
+    started.run("systemctl", "reload", UNIT)
+    status_text(started, "2/2 workers ready")
+    until(lambda: "slow_flow" in wf(started, "definitions"), lambda: "not deployed", LIMIT_S)
+    wf(started, "start", "slow_flow", "--id", "order-1", "--input", "{}")
+    top = f"/{PREFIX}/bin/wf-supervisor"
+    until(
+        lambda: (
+            "slow"
+            in started.run(
+                top, "--config=/etc/wf-supervisor/pool.toml", "explain", "slow #0"
+            ).stdout.partition("It runs ")[2]
+        ),
+        lambda: "the task does not run",
+        LIMIT_S,
+    )
+    started.run("systemctl", "stop", UNIT)
+    state = shown(started)
+    assert (state["Result"], state["ExecMainStatus"]) == ("success", "0")
+    told = started.run("journalctl", "--no-pager", "-u", UNIT).stdout
+    assert "process.killed" not in told
+    started.run("systemctl", "start", UNIT)
+    until(lambda: "slowly done" in wf(started, "show", "order-1"), lambda: "not completed", LIMIT_S)
+
+
+def test_systemctl_status_tells_an_operator_how_it_goes(started: Machine) -> None:
+    told = started.run("systemctl", "status", "--no-pager", UNIT).stdout
+    assert re.search(r'Status: "running: \d/\d workers ready', told), told
+    assert "wf-supervisor" in told
+    assert re.search(r"hello #0", told) or "python" in told
+
+
+def test_an_instance_runs_beside_the_single_service(started: Machine) -> None:
+    folder = "/etc/wf-supervisor/shop"
+    started.run(f"/{PREFIX}/bin/wf-supervisor", "init", folder)
+    configure(started, folder="/shop", port=4322)
+    name = f"{UNIT}@shop"
+    try:
+        started.run("systemctl", "start", name)
+        lines = started.run("systemctl", "show", name).stdout.splitlines()
+        state = dict(line.split("=", 1) for line in lines)
+        assert state["ActiveState"] == "active"
+        assert "1/1 workers ready" in state["StatusText"]
+        assert shown(started)["ActiveState"] == "active"
+    finally:
+        started.run("systemctl", "stop", name)
+
+
 def test_a_wrong_configuration_is_not_tried_again(machine: Machine) -> None:
     configure(machine, extra="nonsense = 1\n")
     try:
@@ -145,7 +241,8 @@ def test_a_wrong_configuration_is_not_tried_again(machine: Machine) -> None:
         configure(machine)
 
 
-def test_the_sandbox_is_tight(machine: Machine) -> None:
-    told = machine.run("systemd-analyze", "security", "--no-pager", UNIT).stdout
+@pytest.mark.parametrize("unit", [UNIT, f"{UNIT}@shop"])
+def test_the_sandbox_is_tight(machine: Machine, unit: str) -> None:
+    told = machine.run("systemd-analyze", "security", "--no-pager", f"{unit}.service").stdout
     [exposure] = re.findall(r"Overall exposure level for \S+: ([\d.]+)", told)
     assert float(exposure) < 2.0, told

@@ -22,7 +22,7 @@ from typing import Any
 import psutil
 import uvloop
 
-from benchmarks import flows
+from benchmarks import flows, operating
 from benchmarks.crash import measure_crash, measure_slot
 from benchmarks.load import latency, throughput
 from benchmarks.tree import Tree, running
@@ -166,6 +166,31 @@ def measure_memory(runs: int) -> JsonObject:
     }
 
 
+def measure_spawn(runs: int) -> JsonObject:
+    """One fork, in ms: as the supervisor sees it, and until the child has cleaned up and left."""
+    parent, whole = operating.fork_ms()
+    return {"supervisor_ms": _spread(parent), "child_gone_ms": _spread(whole)}
+
+
+def measure_pss(runs: int) -> JsonObject:
+    """PSS of the whole idle tree, in MB, by count of workers."""
+    return {
+        f"{workers}_workers_mb": _spread([operating.idle_pss_mb(workers) for _ in range(runs)])
+        for workers in (4, 8, operating.MANY)
+    }
+
+
+def measure_idle(runs: int) -> JsonObject:
+    """CPU of an idle tree with 64 workers, in percent of one core, by role."""
+    all_ = [operating.idle_cpu_percent(operating.MANY) for _ in range(runs)]
+    return {f"{role}_percent": _spread([one[role] for one in all_]) for role in all_[0]}
+
+
+def measure_reload(runs: int) -> JsonObject:
+    """64 idle workers replaced one by one after a change of their module, in seconds."""
+    return {"all_replaced_s": _spread([operating.reload_s(operating.MANY) for _ in range(runs)])}
+
+
 def _pids(tree: Tree) -> dict[str, int]:
     """Every process of the tree, also those that `status` does not tell, such as the guard."""
     supervisor = psutil.Process(tree.supervisor.pid)
@@ -198,6 +223,10 @@ MEASUREMENTS: dict[str, Callable[[int], JsonObject]] = {
     "crash": measure_crash,
     "slot": measure_slot,
     "memory": measure_memory,
+    "spawn": measure_spawn,
+    "pss": measure_pss,
+    "idle": measure_idle,
+    "reload": measure_reload,
 }
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ STATE = "/var/lib/wf-supervisor"
 
 pytestmark = [
     pytest.mark.skipif(why_not() is not None, reason=why_not() or ""),
-    pytest.mark.timeout(180),
+    pytest.mark.timeout(360),
 ]
 
 

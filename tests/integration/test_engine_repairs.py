@@ -264,10 +264,10 @@ async def test_the_evidence_of_a_large_event_is_cut_and_stored(
     await deploy(js, FORGETFUL)
     advance = applying.advance
 
-    def broken(definition: Any, before: Any, event: JsonObject, *more: Any) -> Any:
+    def broken(definition: Any, before: Any, event: JsonObject, *more: Any, **options: Any) -> Any:
         if event.get("kind") == "result":
             raise ZeroDivisionError("a bug")
-        return advance(definition, before, event, *more)
+        return advance(definition, before, event, *more, **options)
 
     monkeypatch.setattr(applying, "advance", broken)
     async with FakeWorker(js, {"a": succeed("x" * size)}), engine(nats_server):

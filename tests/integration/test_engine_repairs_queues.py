@@ -133,9 +133,9 @@ async def test_an_instance_that_is_released_while_its_group_goes_on_is_released_
         await start(js, "sleeper", "y")
         await in_status(js, "y", "waiting")
         await settled(js)
-        # y is not suspended: nothing is written, so its cached revision is looked up.
-        resume = Outgoing(subjects.command("y", "resume"), messages.encode(messages.command_body()))
-        await js.publish_batch(topology.WORKFLOW_EVENTS, [starting("two", "x", {"n": 1}), resume])
+        # y exists already: nothing is written, so its cached revision is looked up.
+        again = starting("sleeper", "y")
+        await js.publish_batch(topology.WORKFLOW_EVENTS, [starting("two", "x", {"n": 1}), again])
         await task_of(js, "a", "x")
         await settled(js)
         await send(js, subjects.command("x", "cancel"), messages.command_body())

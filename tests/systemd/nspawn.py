@@ -66,9 +66,11 @@ class Machine:
 
     def make(self) -> None:
         """Build the tree and install the product. Skips the test when the mirror is unreachable."""
-        command = ["mmdebstrap", "--variant=minbase", f"--include={_PACKAGES}", _SUITE, self.tree]
+        # In a mount namespace of its own: what it mounts ends with it, however it ends.
+        private = ["unshare", "--mount", "--propagation", "private"]
+        wanted = ["--variant=minbase", f"--include={_PACKAGES}", _SUITE, str(self.tree)]
         made = subprocess.Popen(
-            command,
+            [*private, "mmdebstrap", *wanted],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,

@@ -308,7 +308,7 @@ class _Fold:
             tasks=[run for run in dict.fromkeys([*carried, *self._tasks]) if str(run) in runs],
             timers=[timer for timer in self._timers if str(timer) in timers],
             cancelled=list(self._cancelled),
-            sends=self._sends,
+            sends=sends.settled(self._sends),
             dead=[(kind, name, outbox_builder.fitting(one)) for kind, name, one in self._dead],
             trace=last.trace if last is not None else self._trace(),
         )

@@ -19,7 +19,7 @@ from orchestrator import apply as applying
 from orchestrator import strangers
 from orchestrator.apply import Applied, Limits
 from orchestrator.definitions import Definitions
-from orchestrator.inbound import FLUSH_TIMER, Item
+from orchestrator.inbound import FLUSH_TIMER, Item, listener_key
 from orchestrator.journal import Journal
 from orchestrator.machine import TERMINAL
 from orchestrator.outbox import Outbox
@@ -32,6 +32,9 @@ from wf import subjects
 from wf.errors import BrokerError
 from wf.jetstream import topology
 from wf.jetstream.port import Port
+
+# Why an event for a listener has no effect when that listener is no more.
+NOT_LISTENING = frozenset({"late", "terminal", "unknown", "expired"})
 
 Group = dict[str, list[Item]]  # by instance, each in stream order
 
@@ -67,10 +70,11 @@ class Engine:
         new_token: Callable[[], str],
         done: Callable[[Item], None],
         release: Callable[[str, list[Item]], None],
+        stale: Callable[[str], None] = lambda key: None,
     ) -> None:
         """`done` is told of every item that was acked or handed back, `release` of every instance
         that may be in a group again, with the items to offer first. `new_token` gives random
-        commit tokens."""
+        commit tokens. `stale` is told of entries of the index of listeners that lead nowhere."""
         self._port = port
         self._store = store
         self._definitions = definitions
@@ -82,6 +86,7 @@ class Engine:
         self._new_token = new_token
         self._done = done
         self._release = release
+        self._stale = stale
         self.counts: Counter[str] = Counter()
 
     async def process(self, group: Group) -> None:
@@ -349,6 +354,8 @@ class Engine:
         self.counts[f"ignored.{reason}"] += 1
         log = logger.bind(instance=item.instance, sequence=item.delivery.sequence, reason=reason)
         log.debug("event.ignored")
+        if reason in NOT_LISTENING and (key := listener_key(item)) is not None:
+            self._stale(key)
         self._ack(item)
 
     async def _settle_unknown(self, items: list[Item]) -> Group:

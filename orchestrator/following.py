@@ -13,6 +13,7 @@ from wf.jetstream.port import Port, Stored
 
 NOTICE_LIMIT_S = 5.0  # how long a notice may come before its message is stored
 NOTICE_PAUSE_S = 0.02
+CATCH_UP_PAUSES_S = (0.0, 0.02, 0.05, 0.1)
 
 
 class Following:
@@ -22,13 +23,21 @@ class Following:
     """
 
     def __init__(
-        self, port: Port, stream: str, subject: str, take: Callable[[Stored], Awaitable[None]]
+        self,
+        port: Port,
+        stream: str,
+        subject: str,
+        take: Callable[[Stored], Awaitable[None]],
+        forget: Callable[[], None] | None = None,
     ) -> None:
+        """`forget` is called before all is taken anew."""
         self._port = port
         self._stream = stream
         self._subject = subject
         self._take = take
+        self._forget = forget
         self._known = 0  # stream sequence up to which all is taken
+        self._awaited = 0  # newest sequence that was waited for
         self._refreshing = asyncio.Lock()
 
     async def start(self) -> None:
@@ -39,17 +48,34 @@ class Following:
     async def refresh(self) -> None:
         """Take what came since the last time."""
         async with self._refreshing:
-            while stored := await self._port.scan(
-                self._stream, self._subject, from_sequence=self._known + 1
-            ):
-                for message in stored:
-                    await self._take(message)
-                    self._known = message.sequence
+            await self._read()
+
+    async def _read(self) -> None:
+        while stored := await self._port.scan(
+            self._stream, self._subject, from_sequence=self._known + 1
+        ):
+            for message in stored:
+                await self._take(message)
+                self._known = message.sequence
 
     async def again(self) -> None:
         """Take everything anew: after a reconnect the broker may be another one."""
-        self._known = 0
-        await self.refresh()
+        async with self._refreshing:
+            self._known = self._awaited = 0
+            if self._forget is not None:
+                self._forget()
+            await self._read()
+
+    async def catch_up(self) -> None:
+        """Take all that the stream's leader has stored by now. A replica that answers reads may be
+        a moment behind it; but the newest messages may also be gone already."""
+        newest = await self._port.last_sequence(self._stream)
+        for pause_s in CATCH_UP_PAUSES_S:
+            if self._known >= newest or self._awaited >= newest:
+                return
+            await asyncio.sleep(pause_s)
+            await self.refresh()
+        self._awaited = newest
 
     async def _noticed(self, _subject: str, _data: bytes) -> None:
         before = self._known

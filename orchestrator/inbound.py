@@ -67,13 +67,35 @@ def to_event(subject: str, data: bytes, sequence: int, timestamp_ms: int) -> tup
             event["reason"] = body["reason"]
         return inbound.instance, event
     if kind == "signal":
-        return inbound.instance, {
-            "kind": "signal",
-            "name": inbound.name,
-            "sequence": sequence,
-            "data": body.get("data"),
-        }
+        return inbound.instance, _signal(inbound.name, body, sequence)
     return inbound.instance, _child(inbound.name, body)
+
+
+def _signal(name: str, body: JsonObject, sequence: int) -> JsonObject:
+    """A signal by name, or a CloudEvent for a listener; the machine looks at its shape."""
+    if "cloud_event" in body:
+        return {
+            "kind": "event",
+            "listener": name,
+            "sequence": body.get("sequence"),
+            "time_ms": body.get("time_ms"),
+            "match": f"{name}:{body.get('sequence')}",
+            "event": body["cloud_event"],
+            "entry": body.get("entry"),
+        }
+    name = subjects.decoded(name)
+    return {"kind": "signal", "name": name, "sequence": sequence, "data": body.get("data")}
+
+
+def listener_key(item: Item) -> str | None:
+    """The index entry by which this event found its listener; None for any other event. What the
+    body says must be about the instance and the listener of the subject."""
+    entry, listener = item.event.get("entry"), item.event.get("listener")
+    if item.event["kind"] != "event" or not isinstance(entry, str):
+        return None
+    if not entry.endswith(f".{item.instance}.{listener}"):
+        return None
+    return entry if subjects.is_key(entry) else None
 
 
 def _timer(name: str) -> JsonObject:

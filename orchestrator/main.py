@@ -22,6 +22,7 @@ from orchestrator.advisories import Advisories
 from orchestrator.apply import Limits
 from orchestrator.cache import Cache
 from orchestrator.catalog import Catalog
+from orchestrator.correlator import Correlator
 from orchestrator.definitions import Definitions
 from orchestrator.deploy import Deployment, deploy_directory
 from orchestrator.engine import Engine, Retention
@@ -125,6 +126,7 @@ class Orchestrator:
         self._catalog = Catalog(port)
         self._sweeper = Sweeper(port)
         self._advisories = Advisories(port)
+        self._correlator = Correlator(port, batch=settings.orchestrator.batch)
         self._recovery = Recovery(port)
         self._store = Store(port, Cache(settings.orchestrator.cache))
         self._journal = Journal(
@@ -156,6 +158,7 @@ class Orchestrator:
             new_token=new_token,
             done=self._service.done,
             release=self._service.release,
+            stale=self._correlator.clear,
         )
         self._background: list[asyncio.Task[None]] = []
         self._slot = open_writer(child.slot_fd, 0, child.generation, time.monotonic())
@@ -167,6 +170,7 @@ class Orchestrator:
         self._deployed = await deploy_directory(self._port, self._settings.workflows_dir)
         await self._definitions.entries.start()
         await self._catalog.entries.start()
+        await self._correlator.entries.refresh()
         await self._timer_cap.look()
         self._port.on_reconnect(self._recovery.wanted.set)
 
@@ -176,7 +180,11 @@ class Orchestrator:
         self._spawn(self._every(TICK_S, self._tick))
         self._spawn(self._every(FOLLOW_S, self._catalog.entries.refresh))
         self._spawn(self._every(FOLLOW_S, self._definitions.entries.refresh))
+        self._spawn(self._every(FOLLOW_S, self._correlator.entries.refresh))
+        self._spawn(self._every(TICK_S, self._correlator.clear_stale))
         self._spawn(self._every(SWEEP_S, self._sweep))
+        self._spawn(self._correlator.match())
+        self._spawn(self._correlator.look_back())
         self._spawn(self._advisories.run())
         self._spawn(self._recovery.run(self._recover))
         self._spawn(self._tell_unannounced(self._deployed))
@@ -228,6 +236,7 @@ class Orchestrator:
         await self._recovery.reset_consumers()
         await self._catalog.entries.again()
         await self._definitions.entries.again()
+        await self._correlator.entries.again()
 
     def stop(self) -> None:
         """Drain: `run` returns when the groups under way are through."""
@@ -266,6 +275,7 @@ def _limits(settings: Settings, port: Port) -> Limits:
             max_jumps=limits.jumps,
             max_depth=limits.depth,
             max_retry_delay_ms=int(limits.retry_delay * 1000),
+            event_buffer_ms=int(settings.orchestrator.event_buffer * 1000),
             expressions=ExpressionLimits(limits.expression_time, limits.expression_result),
         ),
     )

@@ -155,6 +155,7 @@ class Parking:
             tasks=unpublished,
             timers=[],
             cancelled=[],
+            sends=[],
             dead=[],
             parked=bool(unpublished),
         )

@@ -9,9 +9,14 @@ from loguru import logger
 
 from orchestrator.store import CONSUMERS
 from wf.errors import BrokerError
+from wf.jetstream import topology
 from wf.jetstream.port import Port
 
 RETRY_S = 0.2
+MATCHING = (
+    (topology.CLOUD_EVENTS, topology.LISTENERS),
+    (topology.WORKFLOW_LISTENERS, topology.READ_BACK),
+)
 
 
 class Recovery:
@@ -21,7 +26,7 @@ class Recovery:
 
     async def reset_consumers(self) -> None:
         """CONSUMER.RESET to the ack floor, instead of waiting out ack_wait (JETSTREAM.md)."""
-        for stream, consumer in CONSUMERS:
+        for stream, consumer in (*CONSUMERS, *MATCHING):
             await self._port.reset_consumer(stream, consumer)
 
     async def run(self, recover: Callable[[], Awaitable[None]]) -> None:

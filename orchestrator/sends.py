@@ -11,7 +11,7 @@ from typing import Any
 
 from orchestrator.machine.children import CANCEL_CHILD
 from orchestrator.machine.emitting import EMIT
-from orchestrator.machine.step import CHILD_ENDED, START_CHILD
+from orchestrator.machine.step import CHILD_ENDED, LISTEN, START_CHILD, UNLISTEN
 from wf import cloudevents, messages, subjects
 from wf.jetstream import topology
 from wf.jetstream.port import Outgoing
@@ -62,11 +62,35 @@ def _child_ended(snapshot: JsonObject, body: JsonObject, message_id: str) -> tup
     )
 
 
+def _listen(_snapshot: JsonObject, body: JsonObject, message_id: str) -> tuple[str, Outgoing]:
+    entry = messages.listener_body(from_ms=body["from_ms"], correlate=body["correlate"])
+    return topology.WORKFLOW_LISTENERS, Outgoing(
+        subjects.listener(body["key"]), messages.encode(entry), message_id=message_id
+    )
+
+
+def _unlisten(_snapshot: JsonObject, body: JsonObject, message_id: str) -> tuple[str, Outgoing]:
+    return topology.WORKFLOW_LISTENERS, unlisten(body["key"], message_id)
+
+
+def unlisten(key: str, message_id: str | None = None) -> Outgoing:
+    """Take an entry out of the index; its marker goes by itself once every reader has seen it."""
+    return Outgoing(
+        subjects.listener(key),
+        b"",
+        message_id=message_id,
+        ttl_s=int(topology.MARKER_TTL_S),
+        headers={"KV-Operation": "DEL"},
+    )
+
+
 BUILDERS: Mapping[str, Builder] = {
     START_CHILD: _start_child,
     CANCEL_CHILD: _cancel_child,
     CHILD_ENDED: _child_ended,
     EMIT: _emit,
+    LISTEN: _listen,
+    UNLISTEN: _unlisten,
 }
 
 
@@ -86,3 +110,15 @@ def merge(sends: list[tuple[str, JsonObject]], kind: str, body: JsonObject) -> N
                 del sends[n]
                 return
     sends.append((kind, body))
+
+
+def settled(sends: list[tuple[str, JsonObject]]) -> list[tuple[str, JsonObject]]:
+    """Those of one commit that are still wanted at its end: what began and stopped listening within
+    it need not be told of."""
+    stopped = {body["key"] for kind, body in sends if kind == UNLISTEN}
+    brief = {body["key"] for kind, body in sends if kind == LISTEN and body["key"] in stopped}
+    if not brief:
+        return sends
+    return [
+        send for send in sends if send[0] not in (LISTEN, UNLISTEN) or send[1]["key"] not in brief
+    ]

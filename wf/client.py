@@ -183,9 +183,14 @@ class Client:
     # Steering
 
     async def signal(self, id: str, name: str, data: Any = None) -> None:
-        """Send an event to the instance; returns when the broker has stored it."""
+        """Send a signal to the instance; returns when the broker has stored it.
+
+        `name` is that of a listen task, which takes it whatever its filters say, or a type of
+        events, for every listen of the instance whose filters it fits. When none waits for it, it
+        is kept for `[orchestrator] event_buffer`.
+        """
         subjects.check_name("instance", id)
-        subjects.check_name("signal", name)
+        subjects.check_text("signal", name)
         await self._send(subjects.signal(id, name), messages.signal_body(data=data))
 
     async def emit(

@@ -25,7 +25,6 @@ KNOWN = (
 REQUIRED = ("specversion", "id", "source", "type")
 SPEC_VERSION = "1.0"
 CONTENT_TYPE = "application/cloudevents+json"
-MAX_TEXT = 256  # characters of a type: it becomes a subject
 
 NAME_RULE = "use 1 to 20 characters of a-z 0-9"
 
@@ -52,8 +51,8 @@ def wrong_with(name: str, value: Any) -> str | None:
         return f"`{name}` must be a non-empty string"
     if name == "specversion" and value != SPEC_VERSION:
         return f"`specversion` must be '{SPEC_VERSION}'"
-    if name == "type" and len(value) > MAX_TEXT:
-        return f"`type` must have {MAX_TEXT} characters at most"
+    if name == "type" and len(value) > subjects.MAX_TEXT:
+        return f"`type` must have {subjects.MAX_TEXT} characters at most"
     if name == "time" and _TIME.match(value) is None:
         return "`time` must be a time such as 2026-01-31T12:00:00Z (RFC 3339)"
     return None

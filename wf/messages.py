@@ -163,6 +163,23 @@ def signal_body(*, data: Any) -> JsonObject:
     return {"v": VERSION, "data": data}
 
 
+def matched_body(*, event: Any, sequence: int, time_ms: int, entry: str) -> JsonObject:
+    """A CloudEvent for one listener: `sequence` and `time_ms` are those of CLOUD_EVENTS, `entry`
+    the key in WORKFLOW_LISTENERS that it was found by."""
+    return {
+        "v": VERSION,
+        "sequence": sequence,
+        "time_ms": time_ms,
+        "entry": entry,
+        "cloud_event": event,
+    }
+
+
+def listener_body(*, from_ms: int, correlate: Any) -> JsonObject:
+    """An entry of WORKFLOW_LISTENERS; `correlate`: (name, expression) of each correlation."""
+    return {"v": VERSION, "from_ms": from_ms, "correlate": correlate}
+
+
 def timer_body(*, timer: int) -> JsonObject:
     return {"v": VERSION, "timer": timer}
 
@@ -179,6 +196,10 @@ def result_message_id(instance: str, run: int, attempt: int, outcome: str) -> st
     """`…:done` for what the activity itself gave, `…:crashed` for what was said of its worker."""
     suffix = "crashed" if outcome in (CRASHED, OUT_OF_MEMORY, UNDELIVERABLE) else "done"
     return f"{instance}:{run}:{attempt}:{suffix}"
+
+
+def matched_message_id(instance: str, listener: str, sequence: int) -> str:
+    return f"{instance}:{listener}:event:{sequence}"
 
 
 def history_message_id(instance: str, commit: int, n: int) -> str:

@@ -12,8 +12,10 @@ NAME_RULE = "1 to 64 characters of A-Z a-z 0-9 _ -"
 
 DEFAULT_NAMESPACE = "default"
 CLOUD_EVENTS = "cloudevents."
+MAX_TEXT = 256  # characters of a name that is encoded
 
 _PLAIN = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\Z")
+_KEY = re.compile(r"[A-Za-z0-9_=-]+(?:\.[A-Za-z0-9_=-]+)*\Z")
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]")
 
 
@@ -26,6 +28,18 @@ def check_name(kind: str, text: str) -> str:
     """Return `text`, or raise MessageError that says which names are allowed."""
     if not is_name(text):
         raise MessageError(f"{kind} {text!r} is not a valid name: use {NAME_RULE}")
+    return text
+
+
+def is_key(text: str) -> bool:
+    """True when `text` may be a key of a bucket."""
+    return _KEY.match(text) is not None
+
+
+def check_text(kind: str, text: str) -> str:
+    """Return `text`, or raise MessageError: for names that a subject carries encoded."""
+    if not 1 <= len(text) <= MAX_TEXT:
+        raise MessageError(f"{kind} {text[:40]!r} has {len(text)} characters: use 1 to {MAX_TEXT}")
     return text
 
 
@@ -49,7 +63,8 @@ def completed(instance: str, activity: str) -> str:
 
 
 def signal(instance: str, name: str) -> str:
-    return f"workflow.signal.received.{instance}.{name}"
+    """`name` may be any text: it is encoded as one token."""
+    return f"workflow.signal.received.{instance}.{encoded_token(name)}"
 
 
 def child_completed(parent: str, run: int) -> str:
@@ -112,6 +127,11 @@ def definition(namespace: str, name: str, version: str) -> str:
 
 def catalog(activity: str) -> str:
     return f"$KV.ACTIVITY_CATALOG.{activity}"
+
+
+def listener(key: str) -> str:
+    """An entry of the index of listeners (orchestrator/machine/correlation.py)."""
+    return f"$KV.WORKFLOW_LISTENERS.{key}"
 
 
 def dead_letter(kind: str, name: str) -> str:

@@ -163,6 +163,54 @@ class For:
 
 
 @dataclass(frozen=True, slots=True)
+class Correlation:
+    name: str
+    source: Expression  # gives a value out of the whole event
+    expect: Template | None  # None: what the first event gave
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    type: str | None  # when it is a constant
+    attributes: tuple[tuple[str, Template], ...]
+    correlations: tuple[Correlation, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Strategy:
+    kind: str  # one, any or all
+    filters: tuple[Filter, ...]  # `any` without filters takes every event
+
+
+@dataclass(frozen=True, slots=True)
+class Iterator:
+    """`foreach` of a listen."""
+
+    item: str
+    at: str
+    block: Block | None
+    output_as: Template | None
+    export_as: Template | None
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    to: Strategy
+    until: Expression | None
+    until_events: Strategy | None
+    forever: bool  # `until: false`
+    read: str  # data, envelope or raw
+    foreach: Iterator | None
+
+    @property
+    def parts(self) -> tuple[tuple[str, Strategy], ...]:
+        """The strategies, each with its name; the one that ends the listening first."""
+        if self.until_events is None:
+            return (("to", self.to),)
+        return (("until", self.until_events), ("to", self.to))
+
+
+@dataclass(frozen=True, slots=True)
 class Retry:
     when: Expression | None
     except_when: Expression | None
@@ -198,4 +246,4 @@ class RunWorkflow:
     returns: bool  # False: `return: none`, the task outputs null
 
 
-Body = Call | Do | Emit | For | Fork | Set | Switch | Raise | Wait | Try | RunWorkflow
+Body = Call | Do | Emit | For | Fork | Listen | Set | Switch | Raise | Wait | Try | RunWorkflow

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from orchestrator.definition import emitting, forking, kinds, looping, running, trying
+from orchestrator.definition import emitting, forking, kinds, listening, looping, running, trying
 from orchestrator.definition.compiler import BEFORE, EXPORT, INSIDE, Compiler, Scope
 from orchestrator.definition.metadata import task_metadata
 from orchestrator.definition.nodes import Body, Task, Template
@@ -33,6 +33,7 @@ KINDS: dict[str, Kind] = {
     "emit": Kind(("emit",), emitting.emit),
     "for": Kind(("for", "while", "do"), looping.for_, ("concurrency",)),
     "fork": Kind(("fork",), forking.fork),
+    "listen": Kind(("listen", "foreach"), listening.listen),
     "raise": Kind(("raise",), kinds.raise_),
     "run": Kind(("run",), running.run),
     "set": Kind(("set",), kinds.set_),
@@ -40,7 +41,6 @@ KINDS: dict[str, Kind] = {
     "try": Kind(("try", "catch"), trying.try_),
     "wait": Kind(("wait",), kinds.wait),
 }
-LATER = ("listen",)
 
 
 def compile_task(
@@ -116,14 +116,11 @@ def section(
 def _kind(compiler: Compiler, pointer: str, source: dict[str, Any]) -> str | None:
     """The one key that says what the task does."""
     problems = compiler.problems
-    found = [kind for kind in (*KINDS, *LATER) if kind in source]
+    found = [kind for kind in KINDS if kind in source]
     if "for" in found and "do" in found:
         found.remove("do")  # its own
     if len(found) == 1:
-        if found[0] in KINDS:
-            return found[0]
-        problems.add(f"{pointer}/{found[0]}", f"`{found[0]}` tasks are not supported yet")
-        return None
+        return found[0]
     if found:
         listed = " and ".join(f"`{kind}`" for kind in found)
         problems.add(pointer, f"is {listed} at once: split it into one task each")
@@ -135,9 +132,9 @@ def _kind(compiler: Compiler, pointer: str, source: dict[str, Any]) -> str | Non
 def _no_kind(compiler: Compiler, pointer: str, source: dict[str, Any]) -> None:
     problems = compiler.problems
     unknown = [key for key in source if key not in COMMON and key not in ("with", "catch")]
-    listed = ", ".join((*KINDS, *LATER))
+    listed = ", ".join(KINDS)
     for key in unknown:
-        known = (*KINDS, *LATER, *COMMON)
+        known = (*KINDS, *COMMON)
         problems.add(f"{pointer}/{escape(key)}", f'unknown key "{key}"{problems.meant(key, known)}')
     if not unknown:
         problems.add(pointer, f"does nothing: give it one of {listed}")

@@ -60,7 +60,9 @@ def advance(
     elif definition is None:
         step.fault(_no_definition(snapshot))
     else:
-        inputs.apply(step, event)
+        ignored = inputs.apply(step, event)
+        if ignored is not None:
+            return Transition(snapshot, ignored=ignored)
     step.run()
     return step.transition()
 

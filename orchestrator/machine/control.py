@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from orchestrator.machine import inputs
+from orchestrator.machine.applied import remember
 from orchestrator.machine.step import TERMINAL, Step
 
 JsonObject = dict[str, Any]
 
 VERBS = frozenset({"cancel", "suspend", "resume"})
-KEEP_MS = 600_000
-KEEP_COUNT = 100
 
 
 def reason_to_ignore(snapshot: JsonObject, event: JsonObject) -> str | None:
@@ -51,17 +50,6 @@ def apply(step: Step, event: JsonObject) -> None:
         _resume(step, reason)
 
 
-def remember(step: Step, sequence: int) -> None:
-    """Keep an applied sequence for ten minutes at least, and the last hundred in any case."""
-    applied = [*step.snapshot["applied"], [sequence, step.now_ms]]
-    oldest = step.now_ms - KEEP_MS
-    spare = len(applied) - KEEP_COUNT
-    while spare > 0 and applied[0][1] < oldest:
-        applied.pop(0)
-        spare -= 1
-    step.snapshot["applied"] = applied
-
-
 def _resume(step: Step, reason: JsonObject) -> None:
     """Apply what came while suspended, in order."""
     held = step.snapshot.pop("held", [])
@@ -81,6 +69,9 @@ def hold(step: Step, event: JsonObject) -> str | None:
 
     A success takes the place of a failure of the same run: it would have won at any time.
     """
+    reason = inputs.unfit(step, event) if step.definition is not None else None
+    if reason is not None:
+        return reason
     key = inputs.INPUTS[event["kind"]].held_under
     held: list[JsonObject] = step.snapshot["held"]
     for index, other in enumerate(held):
@@ -91,5 +82,6 @@ def hold(step: Step, event: JsonObject) -> str | None:
             break
     kept = {name: value for name, value in event.items() if name != "facts"}
     step.snapshot["held"] = [*held, kept]
-    step.history.append({"type": f"{key}.held", key: event[key]})
+    what = {"match": "event", "sequence": "signal"}.get(key, key)
+    step.history.append({"type": f"{what}.held", key: event[key]})
     return None

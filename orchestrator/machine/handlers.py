@@ -7,6 +7,7 @@ from orchestrator.machine.calling import CallHandler
 from orchestrator.machine.emitting import EmitHandler
 from orchestrator.machine.forking import ForkHandler
 from orchestrator.machine.handler import Handler
+from orchestrator.machine.listening import ListenHandler
 from orchestrator.machine.looping import ForHandler
 from orchestrator.machine.running import RunHandler
 from orchestrator.machine.simple import DoHandler, RaiseHandler, SetHandler, SwitchHandler
@@ -20,6 +21,7 @@ HANDLERS: dict[str, Handler] = {
     "emit": EmitHandler(),
     "for": ForHandler(),
     "fork": ForkHandler(),
+    "listen": ListenHandler(),
     "raise": RaiseHandler(),
     "run": RunHandler(),
     "set": SetHandler(),

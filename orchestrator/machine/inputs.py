@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from orchestrator.machine import children, results
+from orchestrator.machine import children, listening, results, signals
 from orchestrator.machine.step import Step
 
 JsonObject = dict[str, Any]
@@ -17,14 +17,17 @@ JsonObject = dict[str, Any]
 
 class Input(NamedTuple):
     reason_to_ignore: Callable[[JsonObject, JsonObject], str | None]  # snapshot, event
-    apply: Callable[[Step, JsonObject], None]
+    apply: Callable[[Step, JsonObject], str | None]  # a reason: it has no effect after all
     held_under: str  # the event's key that tells it from others of its kind
+    unfit: Callable[[Step, JsonObject], str | None] | None = None  # why not to keep it for later
 
 
 INPUTS: dict[str, Input] = {
     "result": Input(results.result_to_ignore, results.apply_result, "run"),
     "fault": Input(results.fault_to_ignore, results.apply_fault, "run"),
     "child": Input(children.reason_to_ignore, children.apply, "run"),
+    "event": Input(listening.reason_to_ignore, listening.apply, "match", listening.unfit),
+    "signal": Input(signals.reason_to_ignore, signals.apply, "sequence", signals.unfit),
     "timer": Input(results.timer_to_ignore, results.apply_timer, "timer"),
 }
 
@@ -34,6 +37,12 @@ def reason_to_ignore(snapshot: JsonObject, event: JsonObject) -> str | None:
     return INPUTS[event["kind"]].reason_to_ignore(snapshot, event)
 
 
-def apply(step: Step, event: JsonObject) -> None:
-    """Apply an event that is not to be ignored."""
-    INPUTS[event["kind"]].apply(step, event)
+def apply(step: Step, event: JsonObject) -> str | None:
+    """Apply an event that is not to be ignored; why it is all the same, with nothing changed."""
+    return INPUTS[event["kind"]].apply(step, event)
+
+
+def unfit(step: Step, event: JsonObject) -> str | None:
+    """Why an event that comes while the instance is suspended need not be kept."""
+    check = INPUTS[event["kind"]].unfit
+    return None if check is None else check(step, event)

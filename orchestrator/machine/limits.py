@@ -16,6 +16,8 @@ class Limits(NamedTuple):
     max_timers: int = 10_000  # pending at once in one instance
     max_depth: int = 50  # workflows that run each other, so that no recursion is endless
     default_crash_limit: int = 3
+    event_buffer_ms: int = 300_000  # how far back a new listener looks, and signals are kept
+    max_listened: int = 10_000  # events that one listen may hold: outputs, and those waiting
     expressions: ExpressionLimits = ExpressionLimits()
 
 

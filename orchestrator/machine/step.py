@@ -49,6 +49,7 @@ class Child(NamedTuple):
 TERMINAL = frozenset({"cancelled", "faulted", "completed"})
 
 # Kinds of sends (orchestrator/sends.py)
+LISTEN, UNLISTEN = "listen", "unlisten"
 START_CHILD = "start-child"
 CHILD_ENDED = "child-ended"
 
@@ -331,7 +332,8 @@ class Step(Evaluating):
                 self._release(state)
         for table in (self.frames, self.runs, self.timers):
             table.clear()
-        self.snapshot.pop("held", None)
+        for kept in ("held", "signals", "consumed"):
+            self.snapshot.pop(kept, None)
         self.snapshot["status"] = status
         self.snapshot["ended_ms"] = self.now_ms
         self._tell_parent(status)

@@ -58,6 +58,13 @@ BUILT = {
     "child": messages.child_body(
         child=child_id("order-4711", 3), status="completed", output={"parcel": 7}
     ),
+    "matched": messages.matched_body(
+        event={"specversion": "1.0", "id": "1", "source": "/shop", "type": "com.example.paid"},
+        sequence=17,
+        time_ms=1763716502123,
+        entry="com.example.paid.9f86d081884c7d659a2feaa0.order-4711.12",
+    ),
+    "listener": messages.listener_body(from_ms=1763716502123, correlate=[("order", ".data.order")]),
     "timer": messages.timer_body(timer=3),
 }
 

@@ -128,6 +128,43 @@ class Driver:
         """Bodies of all sends of one kind so far."""
         return [c.body for c in self.commands if isinstance(c, Send) and c.kind == kind]
 
+    def event(
+        self, type_: str, sequence: int, data: Any = None, listener: Any = None, **more: Any
+    ) -> Transition:
+        """A CloudEvent for a listener: the frame of the only listen unless one is given."""
+        if listener is None:
+            listener = self.only_listener
+        event = {"specversion": "1.0", "id": f"e{sequence}", "source": "/test", "type": type_}
+        if data is not None:
+            event["data"] = data
+        return self.feed(
+            {
+                "kind": "event",
+                "listener": str(listener),
+                "sequence": sequence,
+                "time_ms": self.now_ms,
+                "match": f"{listener}:{sequence}",
+                "event": {**event, **more},
+            }
+        )
+
+    def signal(self, name: str, data: Any = None, sequence: int | None = None) -> Transition:
+        if sequence is None:
+            self.sequence += 1
+            sequence = self.sequence
+        return self.feed({"kind": "signal", "name": name, "sequence": sequence, "data": data})
+
+    @property
+    def listeners(self) -> list[str]:
+        """The frames that listen, the oldest first."""
+        frames = self.state["frames"]
+        return sorted((f for f, s in frames.items() if "seen" in s and "done" not in s), key=int)
+
+    @property
+    def only_listener(self) -> str:
+        (listener,) = self.listeners
+        return listener
+
     def types(self) -> list[str]:
         """The types of the last transition's history entries."""
         return [entry["type"] for entry in self.last.history]

@@ -140,17 +140,6 @@ def test_a_for_without_tasks_and_metadata_of_other_kinds():
 
 
 @pytest.mark.parametrize(
-    "construct",
-    [{"listen": {}}],
-)
-def test_constructs_that_do_not_run_yet_are_refused_with_their_place(construct):
-    problem = the_problem(construct)
-    kind = next(iter(construct))
-    assert problem.startswith(f"f: /do/0/t/{kind}: ")
-    assert "not supported yet" in problem
-
-
-@pytest.mark.parametrize(
     ("more", "place"),
     [
         ({"timeout": {"after": "soon"}}, "/timeout/after"),

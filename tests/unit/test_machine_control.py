@@ -3,7 +3,7 @@
 import pytest
 
 from orchestrator.machine import CancelTimer, Dispatch, Finished
-from orchestrator.machine.control import KEEP_COUNT, KEEP_MS
+from orchestrator.machine.applied import KEEP_COUNT, KEEP_MS
 from tests.support.machine import Driver, define
 
 

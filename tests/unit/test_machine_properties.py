@@ -6,8 +6,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.definition import parse
-from orchestrator.machine import DEFAULT_LIMITS, Dispatch, SetTimer, advance
+from orchestrator.machine import DEFAULT_LIMITS, Dispatch, Send, SetTimer, advance
 from orchestrator.machine.children import CANCEL_CHILD
+from orchestrator.machine.correlation import Key
 from orchestrator.machine.step import START_CHILD
 from tests.support.machine import HEADER, Driver, define
 
@@ -36,6 +37,24 @@ EVENTS = st.sampled_from(
         {"event": {"with": {"type": "x.done", "data": "${ . }"}}},
         {"event": {"with": {"type": "x.done", "subject": "${ .n }"}}},
     ]
+)
+FILTERS = st.sampled_from(
+    [
+        {"with": {"type": "x.done"}},
+        {"with": {"type": "x.other", "data": "${ .n > 1 }"}},
+        {"with": {"data": {"n": 5}}},
+        {"with": {"type": "x.done"}, "correlate": {"k": {"from": ".data.n"}}},
+        {"with": {"type": "x.done"}, "correlate": {"k": {"from": ".data.n", "expect": "${ .n }"}}},
+    ]
+)
+ENDS = st.sampled_from(["length > 1", False, ".[0].n == 5"]) | FILTERS.map(lambda one: {"one": one})
+TO = (
+    st.fixed_dictionaries({"one": FILTERS})
+    | st.fixed_dictionaries({"any": st.lists(FILTERS, max_size=2)}, optional={"until": ENDS})
+    | st.fixed_dictionaries({"all": st.lists(FILTERS, min_size=1, max_size=2)})
+)
+LISTENS = st.fixed_dictionaries(
+    {"to": TO}, optional={"read": st.sampled_from(["data", "envelope", "raw"])}
 )
 RETRIES = st.fixed_dictionaries(
     {
@@ -80,6 +99,7 @@ def bodies(depth):
         st.fixed_dictionaries({"set": VALUES}),
         st.fixed_dictionaries({"wait": DURATIONS}),
         st.fixed_dictionaries({"emit": EVENTS}),
+        st.fixed_dictionaries({"listen": LISTENS}),
         st.fixed_dictionaries({"raise": st.fixed_dictionaries({"error": ERRORS})}),
         st.fixed_dictionaries(
             {
@@ -113,6 +133,7 @@ def bodies(depth):
                     ),
                 },
             ),
+            st.fixed_dictionaries({"listen": LISTENS, "foreach": iterators(inner)}),
         ]
     return st.one_of(kinds)
 
@@ -138,6 +159,18 @@ def blocks(draw, depth):
                 task[key] = draw(value)
         tasks.append({f"t{number}": task})
     return tasks
+
+
+def iterators(inner):
+    return st.fixed_dictionaries(
+        {},
+        optional={
+            "do": inner,
+            "item": st.just("each"),
+            "output": st.just({"as": "${ {n: .} }"}),
+            "export": st.just({"as": "$context + {n: $output}"}),
+        },
+    )
 
 
 def forks(depth):
@@ -167,6 +200,8 @@ MOVES = st.lists(
         st.sampled_from(
             ["result"] * 6
             + ["timer"] * 3
+            + ["event"] * 4
+            + ["signal"]
             + ["old", "suspend", "resume", "odd"]
             + ["cancel", "fault"]
         ),
@@ -205,6 +240,11 @@ def next_event(driver, move):
         if what == "cancel" and pick % 4:
             return None
         return {"kind": "command", "verb": what, "sequence": pick if pick % 3 == 0 else 50 + pick}
+    if what == "signal":
+        name = ["t0", "t1", "x.done", "nobody"][pick % 4]
+        return {"kind": "signal", "name": name, "sequence": 100 + pick, "data": output}
+    if what == "event":
+        return cloud_event(driver, pick, output)
     table = driver.state["runs" if what == "result" else "timers"]
     if not table:
         return None
@@ -229,6 +269,34 @@ def next_event(driver, move):
     return {**event, "error": {"status": 503}, "retryable": pick % 5 > 0, "retry": retry}
 
 
+def cloud_event(driver, pick, data):
+    """An event for one of the listeners; at times one that was there before."""
+    if not driver.listeners:
+        return None
+    listener = driver.listeners[pick % len(driver.listeners)]
+    type_ = ["x.done", "x.other", "x.third"][pick % 3]
+    event = {"specversion": "1.0", "id": str(pick), "source": "/s", "type": type_, "data": data}
+    return {
+        "kind": "event",
+        "listener": listener,
+        "sequence": pick,
+        "time_ms": driver.now_ms,
+        "match": f"{listener}:{pick}",
+        "event": event,
+    }
+
+
+def registered(driver):
+    """The listeners that are in the index after all that was sent."""
+    keys = set()
+    for command in driver.commands:
+        if isinstance(command, Send) and command.kind == "listen":
+            keys.add(command.body["key"])
+        if isinstance(command, Send) and command.kind == "unlisten":
+            keys.remove(command.body["key"])
+    return {Key.parse(key).listener for key in keys}
+
+
 def check(driver):
     """What holds between any two events."""
     state = driver.state
@@ -243,6 +311,7 @@ def check(driver):
             assert str(command.run) in state["runs"]
         if isinstance(command, SetTimer):
             assert str(command.timer) in state["timers"]
+    assert registered(driver) == set(driver.listeners)
     if driver.terminal:
         assert "ended_ms" in state
         assert ("error" in state) is (driver.status == "faulted")
@@ -254,7 +323,7 @@ def check(driver):
     assert all(frame["parent"] in (*state["frames"], "") for frame in state["frames"].values())
     held = state.get("held", [])
     # Nothing hangs: something is open that will come, or has come and is held.
-    assert state["runs"] or state["timers"] or held
+    assert state["runs"] or state["timers"] or held or driver.listeners
     if driver.status != "suspended":
         assert driver.status == ("running" if state["runs"] else "waiting")
 
@@ -284,10 +353,12 @@ def test_whatever_is_answered_ends(definition, input):
             break
         if driver.state["runs"]:
             driver.done({"n": 1}, int(min(driver.state["runs"], key=int)))
-        else:
+        elif driver.state["timers"]:
             driver.fire(int(min(driver.state["timers"], key=int)))
+        else:
+            break  # what listens waits for what may never come
     # Only jumps back can make it longer than this, and those are counted.
-    assert driver.terminal or driver.state["jumps"] > 0
+    assert driver.terminal or driver.listeners or driver.state["jumps"] > 0
 
 
 ANY_JSON = st.recursive(

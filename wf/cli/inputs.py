@@ -10,6 +10,7 @@ import orjson
 
 from wf import subjects
 from wf.durations import parse_duration
+from wf.errors import MessageError
 
 
 class UsageError(Exception):
@@ -21,6 +22,14 @@ def check_name(kind: str, text: str) -> str:
     if not subjects.is_name(text):
         raise UsageError(f"{kind} {text!r} is not a valid name: use {subjects.NAME_RULE}")
     return text
+
+
+def check_text(kind: str, text: str) -> str:
+    """`text`, or UsageError when it is empty or too long to name a `kind`."""
+    try:
+        return subjects.check_text(kind, text)
+    except MessageError as error:
+        raise UsageError(str(error)) from None
 
 
 def read_json(text: str | None, option: str) -> Any:

@@ -15,7 +15,7 @@ CONFIRM_S = 5.0  # how long to look whether the orchestrator has carried out a c
 def signal(target: session.Target, id: str, name: str, data: str | None, *, json: bool) -> int:
     """Send one signal to an instance that has not ended."""
     inputs.check_name("instance", id)
-    inputs.check_name("signal", name)
+    inputs.check_text("signal", name)
     value = inputs.read_json(data, "--data")
 
     async def work(client: Client) -> int:

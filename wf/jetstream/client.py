@@ -85,9 +85,16 @@ class JetStream:
         return await reads.at(self._replies, stream, sequence)
 
     async def scan(
-        self, stream: str, subject: str, *, from_sequence: int = 1, limit: int = 1000
+        self,
+        stream: str,
+        subject: str,
+        *,
+        from_sequence: int = 1,
+        from_ms: int | None = None,
+        limit: int = 1000,
     ) -> list[Stored]:
-        return await reads.scan(self._replies, stream, subject, max(1, from_sequence), limit)
+        first = max(1, from_sequence)
+        return await reads.scan(self._replies, stream, subject, first, from_ms, limit)
 
     async def subjects(self, stream: str, subject_filter: str) -> dict[str, int]:
         return await reads.subjects(self._replies, stream, subject_filter)

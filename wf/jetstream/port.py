@@ -151,9 +151,16 @@ class Port(Protocol):
     async def at(self, stream: str, sequence: int) -> Stored | None: ...
 
     async def scan(
-        self, stream: str, subject: str, *, from_sequence: int = 1, limit: int = 1000
+        self,
+        stream: str,
+        subject: str,
+        *,
+        from_sequence: int = 1,
+        from_ms: int | None = None,
+        limit: int = 1000,
     ) -> list[Stored]:
-        """Messages of `subject` (wildcards allowed) from a sequence on, in stream order."""
+        """Messages of `subject` (wildcards allowed) in stream order, from a sequence on, or from
+        a time (milliseconds since 1970) when `from_ms` is given."""
 
     async def subjects(self, stream: str, subject_filter: str) -> dict[str, int]:
         """subject → message count (STREAM.INFO with subjects_filter)."""

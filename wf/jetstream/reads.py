@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from base64 import b64decode
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -59,16 +60,16 @@ async def last_many(replies: Replies, stream: str, subjects: Sequence[str]) -> d
 
 
 async def scan(
-    replies: Replies, stream: str, subject: str, from_sequence: int, limit: int
+    replies: Replies, stream: str, subject: str, from_sequence: int, from_ms: int | None, limit: int
 ) -> list[Stored]:
-    """Messages of `subject` in stream order, from a sequence on."""
+    """Messages of `subject` in stream order, from a sequence or a time on."""
     found: list[Stored] = []
     while len(found) < limit:
-        body = {
-            "seq": from_sequence,
-            "next_by_subj": subject,
-            "batch": min(SCAN, limit - len(found)),
-        }
+        body: dict[str, Any] = {"next_by_subj": subject, "batch": min(SCAN, limit - len(found))}
+        if from_ms is None or found:
+            body["seq"] = from_sequence
+        else:
+            body["start_time"] = datetime.fromtimestamp(from_ms / 1000, UTC).isoformat()
         part, more = await _many(replies, stream, body)
         found.extend(part)
         if not part or not more:

@@ -41,6 +41,8 @@ POOL_STATUS = f"KV_{POOL_STATUS_BUCKET}"
 # Durable pull consumers.
 ORCHESTRATOR = "orchestrator"  # on WORKFLOW_EVENTS
 TIMERS = "timers"  # on WORKFLOW_TIMERS, fired ones only
+LISTENERS = "listeners"  # on CLOUD_EVENTS: each event is matched with who waits
+READ_BACK = "read-back"  # on WORKFLOW_LISTENERS: each new listener gets the events before it
 ADVISORY_READER = "advisories"  # on ADVISORIES
 
 FIRED_TIMERS = "workflow.timer.fired.>"
@@ -111,11 +113,14 @@ def assets(settings: Settings) -> list[StreamAsset]:
             ["workflow.history.*"],
             max_age=nanoseconds(settings.orchestrator.history_max_age),
         ),
-        _bucket(LISTENERS_BUCKET),
+        _read(_bucket(LISTENERS_BUCKET), READ_BACK),
         _bucket(CATALOG_BUCKET),
         _bucket(POOL_STATUS_BUCKET, max_age=nanoseconds(POOL_STATUS_AGE_S)),
         _stream(DEAD_LETTERS, ["dead.>"], max_msgs=MAX_DEAD_LETTERS),
-        _stream(CLOUD_EVENTS, ["cloudevents.>"], max_age=nanoseconds(CLOUD_EVENTS_AGE_S)),
+        _read(
+            _stream(CLOUD_EVENTS, ["cloudevents.>"], max_age=nanoseconds(CLOUD_EVENTS_AGE_S)),
+            LISTENERS,
+        ),
         _advisories(),
     ]
     for stream in streams:
@@ -201,6 +206,12 @@ def _advisories() -> StreamAsset:
     return StreamAsset(
         stream.name, stream.config, (_reader(ADVISORIES, ADVISORY_READER, filter_subject=""),)
     )
+
+
+def _read(stream: StreamAsset, consumer: str) -> StreamAsset:
+    """The stream with a consumer that reads all of it."""
+    readers = (_reader(stream.name, consumer, filter_subject=""),)
+    return StreamAsset(stream.name, stream.config, readers)
 
 
 def _reader(stream: str, name: str, *, filter_subject: str) -> ConsumerAsset:

@@ -185,12 +185,21 @@ class MemoryPort:
         return await self._call(read)
 
     async def scan(
-        self, stream: str, subject: str, *, from_sequence: int = 1, limit: int = 1000
+        self,
+        stream: str,
+        subject: str,
+        *,
+        from_sequence: int = 1,
+        from_ms: int | None = None,
+        limit: int = 1000,
     ) -> list[Stored]:
         def read() -> list[Stored]:
-            held, found, at = self.broker.stream(stream), list[Stored](), max(1, from_sequence)
+            held, found = self.broker.stream(stream), list[Stored]()
+            at = max(1, from_sequence) if from_ms is None else 1
             while len(found) < limit and (message := held.following(at, subject)) is not None:
-                found.append(message.stored())
+                stored = message.stored()
+                if from_ms is None or stored.timestamp_ms >= from_ms:
+                    found.append(stored)
                 at = message.sequence + 1
             return found
 

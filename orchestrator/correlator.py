@@ -1,0 +1,259 @@
+"""CloudEvents on their way to the instances that listen.
+
+Two loops, and together they miss nothing, in whatever order an event and a listener come:
+
+- `match` takes each event once (consumer `listeners`, shared by all orchestrators), brings the
+  index up to what the broker holds by then, and sends the event to all whom it may be for.
+- `look_back` takes each new entry of the index once (consumer `read-back`) and sends its listener
+  the events that were stored before it, as far back as the entry says.
+
+An event that was stored before an entry is found by `look_back`; one that was stored after it is
+matched with an index that has the entry. Both acknowledge only what is stored in WORKFLOW_EVENTS,
+so a crash repeats work and loses none: the machine takes each event once for a listener.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import Counter
+from collections.abc import Awaitable, Callable
+
+import orjson
+from loguru import logger
+
+from orchestrator.following import Following
+from orchestrator.listeners import Listeners, specification
+from orchestrator.machine.correlation import ANY_TYPE, Key
+from orchestrator.sending import send, unpublished
+from orchestrator.sends import unlisten
+from wf import cloudevents, messages, subjects
+from wf.errors import BrokerError, MessageError
+from wf.jetstream import topology
+from wf.jetstream.port import Accepted, Delivery, Outgoing, Port, Stored
+
+ALL = "$KV.WORKFLOW_LISTENERS.>"
+PREFIX = "$KV.WORKFLOW_LISTENERS."
+MARGIN_BYTES = 128 * 1024  # of a message: what an event gets around it on its way into history
+SKEW_MS = 10_000  # between the clocks of a cluster's servers
+RETRY_S = (0.0, 0.05, 0.2, 1.0, 2.0)
+NOT_NAME = re.compile(r"[^A-Za-z0-9_-]")
+
+Work = Callable[[list[Delivery]], Awaitable[None]]
+
+
+class Correlator:
+    def __init__(self, port: Port, *, batch: int) -> None:
+        self._port = port
+        self._batch = batch
+        self._index = Listeners()
+        self._stale: set[str] = set()
+        self.entries = Following(
+            port, topology.WORKFLOW_LISTENERS, ALL, self._take, self._index.clear
+        )
+        self.counts: Counter[str] = Counter()
+
+    async def match(self) -> None:
+        """Send events to the listeners that there are."""
+        await self._read(topology.CLOUD_EVENTS, topology.LISTENERS, self._match)
+
+    async def look_back(self) -> None:
+        """Send new listeners the events before them."""
+        await self._read(topology.WORKFLOW_LISTENERS, topology.READ_BACK, self._look_back)
+
+    async def _read(self, stream: str, consumer: str, work: Work) -> None:
+        """Carry out `work` for whatever comes, again until it succeeds, then acknowledge."""
+        pull = await self._port.pull(stream, consumer, window=self._batch * 2)
+        taken: list[Delivery] = []
+        try:
+            while True:
+                taken = await pull.next(self._batch)
+                await self._until_done(work, taken)
+                for delivery in taken:
+                    self._port.ack(delivery)
+                taken = []
+        finally:
+            for delivery in (*taken, *await pull.stop()):
+                self._port.nak(delivery)
+
+    async def _until_done(self, work: Work, taken: list[Delivery]) -> None:
+        turn = 0
+        while True:
+            try:
+                await work(taken)
+            except BrokerError as error:
+                logger.bind(error=str(error)).warning("correlation.again")
+            else:
+                return
+            turn = min(turn + 1, len(RETRY_S) - 1)
+            await asyncio.sleep(RETRY_S[turn])
+
+    # Matching
+
+    async def _match(self, taken: list[Delivery]) -> None:
+        await self.entries.catch_up()
+        outgoing: list[Outgoing] = []
+        for delivery in taken:
+            try:
+                event = self._event(delivery)
+            except MessageError as error:
+                await self._set_aside(delivery, str(error))
+                continue
+            keys = self._index.match(event)
+            outgoing += _matched(delivery, event, keys)
+            self.counts["events"] += 1
+        await self._send(outgoing)
+
+    def _event(self, stored: Delivery | Stored) -> cloudevents.JsonObject:
+        event = cloudevents.read(stored.subject, stored.data, stored.headers)
+        limit = self._port.max_payload - MARGIN_BYTES
+        if len(stored.data) > limit:
+            raise MessageError(f"an event of {len(stored.data)} bytes: {limit} can be listened to")
+        return event
+
+    async def _set_aside(self, delivery: Delivery, reason: str) -> None:
+        """An event that breaks the protocol goes to the dead letters."""
+        evidence = {
+            "reason": reason,
+            "subject": delivery.subject,
+            "stream": delivery.stream,
+            "sequence": delivery.sequence,
+            "payload": delivery.data[:65536].decode("utf-8", "backslashreplace"),
+        }
+        letter = Outgoing(
+            subjects.dead_letter("message", NOT_NAME.sub("_", delivery.subject)[:200]),
+            orjson.dumps({"v": messages.VERSION, "evidence": evidence}),
+            message_id=f"{delivery.stream}:{delivery.sequence}:unreadable",
+        )
+        await self._store(topology.DEAD_LETTERS, [letter])
+        log = logger.bind(subject=delivery.subject, sequence=delivery.sequence, reason=reason)
+        log.error("event.unreadable")
+
+    async def _send(self, outgoing: list[Outgoing]) -> None:
+        if outgoing:
+            await self._store(topology.WORKFLOW_EVENTS, outgoing)
+            self.counts["matches"] += len(outgoing)
+
+    async def _store(self, stream: str, outgoing: list[Outgoing]) -> None:
+        """Until each is stored. Raises BrokerError when the stream does not take them."""
+        left, replay = outgoing, False
+        for pause_s in RETRY_S:
+            await asyncio.sleep(pause_s)
+            outcomes = await send(self._port, stream, left, replay=replay)
+            left, replay = unpublished(left, outcomes), True
+            if not left:
+                return
+        refusal = next(one for one in outcomes if not isinstance(one, Accepted))
+        raise BrokerError(f"stream {stream} does not take {len(left)} messages: {refusal}")
+
+    # Looking back
+
+    async def _look_back(self, taken: list[Delivery]) -> None:
+        by_type: dict[str, list[Entry]] = {}
+        for delivery in taken:
+            entry = Entry.read(delivery)
+            if entry is not None:
+                by_type.setdefault(entry.key.type, []).append(entry)
+        for type_, entries in by_type.items():
+            await self._look_back_for(type_, entries)
+
+    async def _look_back_for(self, type_: str, entries: list[Entry]) -> None:
+        """All entries of one type at once: the stream is read once for them together."""
+        index, by_key = Listeners(), {str(entry.key): entry for entry in entries}
+        for entry in entries:
+            index.put(str(entry.key), entry.value)
+        subject = f"{subjects.CLOUD_EVENTS}{'>' if type_ == ANY_TYPE else type_}"
+        first_ms = min(entry.from_ms for entry in entries)
+        last_ms = max(entry.stored_ms for entry in entries) + SKEW_MS
+        page = await self._port.scan(topology.CLOUD_EVENTS, subject, from_ms=first_ms)
+        while page:
+            outgoing: list[Outgoing] = []
+            for stored in page:
+                try:
+                    event = self._event(stored)
+                except MessageError:
+                    continue  # `match` sets it aside
+                keys = [
+                    key for key in index.match(event) if stored.timestamp_ms >= by_key[key].from_ms
+                ]
+                outgoing += _matched(stored, event, keys)
+            await self._send(outgoing)
+            if page[-1].timestamp_ms > last_ms:
+                return
+            after = page[-1].sequence + 1
+            page = await self._port.scan(topology.CLOUD_EVENTS, subject, from_sequence=after)
+
+    # The index
+
+    async def _take(self, stored: Stored) -> None:
+        key = stored.subject.removeprefix(PREFIX)
+        if stored.is_marker:
+            self._index.remove(key)
+            return
+        try:
+            self._index.put(key, stored.data)
+        except ValueError as error:
+            logger.bind(subject=stored.subject, error=str(error)).error("listener.unusable")
+
+    def clear(self, key: str) -> None:
+        """The entry leads to a listener that is no more: left over from a lost race."""
+        self._index.remove(key)
+        self._stale.add(key)
+
+    async def clear_stale(self) -> None:
+        """Take what was told to `clear` out of the bucket."""
+        if not self._stale:
+            return
+        keys, self._stale = self._stale, set()
+        try:
+            await self._store(topology.WORKFLOW_LISTENERS, [unlisten(key) for key in sorted(keys)])
+        except BrokerError:
+            self._stale |= keys
+            raise
+        logger.bind(count=len(keys)).info("listeners.cleared")
+
+
+class Entry:
+    """A new entry of the index, as the consumer `read-back` gives it."""
+
+    __slots__ = ("from_ms", "key", "stored_ms", "value")
+
+    def __init__(self, key: Key, value: bytes, from_ms: int, stored_ms: int) -> None:
+        self.key = key
+        self.value = value
+        self.from_ms = from_ms
+        self.stored_ms = stored_ms
+
+    @classmethod
+    def read(cls, delivery: Delivery) -> Entry | None:
+        """None for what has been taken out, and for what is no entry."""
+        if not delivery.data:
+            return None
+        try:
+            key = Key.parse(delivery.subject.removeprefix(PREFIX))
+            from_ms = orjson.loads(delivery.data)["from_ms"]
+            specification(delivery.data)
+            return cls(key, delivery.data, int(from_ms), delivery.timestamp_ms)
+        except (ValueError, KeyError, TypeError):
+            return None
+
+
+def _matched(
+    stored: Delivery | Stored, event: cloudevents.JsonObject, keys: list[str]
+) -> list[Outgoing]:
+    """One message for each listener; the event in it is encoded once."""
+    outgoing: list[Outgoing] = []
+    shared = orjson.Fragment(orjson.dumps(event)) if keys else None
+    for text in keys:
+        key = Key.parse(text)
+        body = messages.matched_body(
+            event=shared, sequence=stored.sequence, time_ms=stored.timestamp_ms, entry=text
+        )
+        outgoing.append(
+            Outgoing(
+                subjects.signal(key.instance, key.listener),
+                messages.encode(body),
+                message_id=messages.matched_message_id(key.instance, key.listener, stored.sequence),
+            )
+        )
+    return outgoing

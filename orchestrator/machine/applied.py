@@ -1,0 +1,19 @@
+"""Which messages an instance has applied: commands and signals count once."""
+
+from __future__ import annotations
+
+from orchestrator.machine.step import Step
+
+KEEP_MS = 600_000
+KEEP_COUNT = 100
+
+
+def remember(step: Step, sequence: int) -> None:
+    """Keep an applied sequence for ten minutes at least, and the last hundred in any case."""
+    applied = [*step.snapshot["applied"], [sequence, step.now_ms]]
+    oldest = step.now_ms - KEEP_MS
+    spare = len(applied) - KEEP_COUNT
+    while spare > 0 and applied[0][1] < oldest:
+        applied.pop(0)
+        spare -= 1
+    step.snapshot["applied"] = applied

@@ -146,6 +146,15 @@ async def test_a_scan_goes_on_from_any_sequence_in_stream_order(port: Port) -> N
     assert await port.scan(EVENTS, "workflow.>", from_sequence=11) == []
 
 
+async def test_a_scan_may_begin_at_a_time(port: Port) -> None:
+    await port.publish(EVENTS, [signal("a", f"s{n}") for n in range(3)])
+    all_ = await port.scan(EVENTS, "workflow.>")
+    assert await port.scan(EVENTS, "workflow.>", from_ms=all_[0].timestamp_ms) == all_
+    assert await port.scan(EVENTS, "workflow.>", from_ms=0) == all_
+    assert await port.scan(EVENTS, "workflow.>", from_ms=all_[-1].timestamp_ms + 1) == []
+    assert await port.scan(EVENTS, "nothing", from_ms=0) == []
+
+
 # Pulling and acknowledging.
 
 

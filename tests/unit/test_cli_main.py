@@ -45,7 +45,7 @@ def test_only_a_completed_instance_is_a_success():
         ["show", "a.b"],
         ["history", "a b"],
         ["cancel", "a.b"],
-        ["signal", "order-1", "a.b"],
+        ["signal", "order-1", ""],
         ["list", "--status", "unhappy"],
         ["list", "--limit", "0"],
         ["show", "order-1", "--config", "/no/such/pool.toml"],

@@ -24,6 +24,7 @@ import uvloop
 
 from benchmarks import flows, operating
 from benchmarks.crash import measure_crash, measure_slot
+from benchmarks.events import measure_events
 from benchmarks.load import latency, throughput
 from benchmarks.tree import Tree, running
 
@@ -227,6 +228,7 @@ MEASUREMENTS: dict[str, Callable[[int], JsonObject]] = {
     "pss": measure_pss,
     "idle": measure_idle,
     "reload": measure_reload,
+    "events": measure_events,
 }
 
 if __name__ == "__main__":

@@ -50,6 +50,7 @@ class Limits:
     snapshot: int
     message: int
     machine: MachineLimits = DEFAULT_LIMITS
+    lifecycle: bool = False  # CloudEvents of the lifecycle are published
 
 
 @dataclass(slots=True)
@@ -310,6 +311,7 @@ class _Fold:
             cancelled=list(self._cancelled),
             sends=sends.settled(self._sends),
             dead=[(kind, name, outbox_builder.fitting(one)) for kind, name, one in self._dead],
+            lifecycle=self._limits.lifecycle,
             trace=last.trace if last is not None else self._trace(),
         )
         commit.parked = bool(last and last.parked and commit.tasks)

@@ -18,13 +18,12 @@ from orchestrator.expressions import (
     ExpressionRefused,
     compile_expression,
 )
+from orchestrator.lifecycle import PREFIX
 from orchestrator.machine.correlation import ANY_TYPE, NO_CORRELATION, Key, Spec, digest
 from wf.subjects import encoded
 
 JsonObject = dict[str, Any]
 Waiting = dict[str, str | set[str]]  # hash → "<instance>.<listener>", or several
-
-LIFECYCLE = "io.serverlessworkflow."  # types of the specification's lifecycle events
 
 
 class Listeners:
@@ -93,7 +92,7 @@ class Listeners:
         """Keys of the entries that the event may be for. Listeners to any type are not told of the
         engine's own lifecycle events: hearing one would make the next."""
         tokens = [encoded(event["type"])]
-        if not event["type"].startswith(LIFECYCLE):
+        if not event["type"].startswith(PREFIX):
             tokens.append(ANY_TYPE)
         found: list[str] = []
         for token in tokens:

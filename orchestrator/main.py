@@ -271,6 +271,7 @@ def _limits(settings: Settings, port: Port) -> Limits:
     return Limits(
         snapshot=min(limits.snapshot, message),
         message=message,
+        lifecycle=settings.orchestrator.lifecycle_events,
         machine=MachineLimits(
             max_jumps=limits.jumps,
             max_depth=limits.depth,

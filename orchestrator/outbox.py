@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from orchestrator import sends
+from orchestrator import lifecycle, sends
 from orchestrator.record import Commit, HistoryEntry
 from wf import messages, subjects
 from wf.jetstream import topology
@@ -47,6 +47,9 @@ def build(snapshot: JsonObject, commit: Commit, events: list[JsonObject]) -> Out
         outbox.add(
             topology.WORKFLOW_HISTORY, history_message(snapshot, commit.number, n, entry, event)
         )
+    if commit.lifecycle:
+        for message in lifecycle.messages(snapshot, commit):
+            outbox.add(topology.CLOUD_EVENTS, message)
     for n, (kind, send) in enumerate(commit.sends):
         message_id = f"{instance}:{commit.number}:send:{n}"
         outbox.add(*sends.build(kind, snapshot, send, message_id))

@@ -13,6 +13,7 @@ The value is the snapshot with one more key, `commit`:
     sends     [[kind, body], …] messages made from their body alone (orchestrator/sends.py)
     dead      [[kind, name, evidence], …] dead letters
     parked    true: all but `tasks` is published, and a flush timer is set for those
+    lifecycle true: CloudEvents of the lifecycle go with the history
     trace     the traceparent of the start, passed on to tasks
 
 Together these are the outbox of the last commit (DESIGN §6): it may only be overwritten once it
@@ -30,6 +31,18 @@ from wf.jetstream.port import Stored
 
 JsonObject = dict[str, Any]
 
+# Of a commit, left out when empty
+OPTIONAL = (
+    "history",
+    "tasks",
+    "timers",
+    "cancelled",
+    "sends",
+    "dead",
+    "parked",
+    "lifecycle",
+    "trace",
+)
 
 # now_ms, stream, sequence, entries (a list, or its JSON as a Fragment), overlay
 HistoryEntry = tuple[int, str, int, Any, JsonObject]
@@ -49,6 +62,7 @@ class Commit:
     sends: list[tuple[str, JsonObject]] = field(default_factory=list)
     dead: list[tuple[str, str, JsonObject]] = field(default_factory=list)
     parked: bool = False
+    lifecycle: bool = False
     trace: str | None = None
 
 
@@ -76,7 +90,7 @@ def absent(revision: int = 0) -> Record:
 def encode(snapshot: JsonObject, commit: Commit) -> bytes:
     """The KV value."""
     outbox: JsonObject = {"number": commit.number, "token": commit.token, "events": commit.events}
-    for key in ("history", "tasks", "timers", "cancelled", "sends", "dead", "parked", "trace"):
+    for key in OPTIONAL:
         value = getattr(commit, key)
         if value:
             outbox[key] = value
@@ -102,6 +116,7 @@ def decode(stored: Stored | None) -> Record:
         sends=[tuple(entry) for entry in raw.get("sends", ())],
         dead=[tuple(entry) for entry in raw.get("dead", ())],
         parked=raw.get("parked", False),
+        lifecycle=raw.get("lifecycle", False),
         trace=raw.get("trace"),
     )
     return Record(snapshot, commit, stored.sequence, flushed=False, size=len(stored.data))

@@ -62,3 +62,36 @@ async def test_a_client_publishes_what_it_says(js: JetStream, nats_server: RealS
     await client.emit("com.example.paid", {"n": 1}, source="/shop", subject="4711", id="e")
     assert await events(js) == [event]
     assert (event["subject"], event["source"], event["id"]) == ("4711", "/shop", "e")
+
+
+WATCH = """
+document: {dsl: '1.0.3', namespace: default, name: watch, version: '1.0.0'}
+do:
+  - hear:
+      listen:
+        to:
+          one:
+            with: {type: io.serverlessworkflow.workflow.completed.v1, subject: told}
+        read: envelope
+"""
+
+
+async def test_one_workflow_may_wait_for_the_end_of_another(
+    js: JetStream, nats_server: RealServer
+) -> None:
+    await deploy(js, TELL)
+    await deploy(js, WATCH)
+    plain = nats_server.settings()
+    orchestrator = plain.orchestrator.model_copy(update={"lifecycle_events": True})
+    settings = plain.model_copy(update={"orchestrator": orchestrator})
+    async with engine(nats_server, settings=settings):
+        await start(js, "watch", "watcher")
+        await start(js, "tell", "told", {"n": 1})
+        (heard,) = (await ended(js, "watcher"))["output"]
+        assert heard["data"]["name"] == "tell-told.default"
+        assert heard["data"]["output"]["data"] == {"n": 1}
+        await settled(js)
+        types = [event["type"] for event in await events(js) if event.get("subject") == "told"]
+        assert types[0] == "io.serverlessworkflow.workflow.started.v1"
+        assert types[-1] == "io.serverlessworkflow.workflow.completed.v1"
+        assert len(types) == 8

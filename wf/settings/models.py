@@ -184,6 +184,7 @@ class OrchestratorSettings(Section):
     completed_ttl: Duration = 86_400.0
     faulted_ttl: Duration = 30 * 86_400.0
     cache: Size = 128 * 1024 * 1024  # bytes of snapshots kept in memory
+    lifecycle_events: bool = False
     event_buffer: Duration = Field(default=300.0, ge=0, le=86_400.0)
     limits: OrchestratorLimits = OrchestratorLimits()
 

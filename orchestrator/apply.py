@@ -128,6 +128,9 @@ class _Fold:
         if self._snapshot is None and item.event["kind"] != "start":
             self.result.ignored.append((item, "unknown"))
             return
+        if self._snapshot is None and "scheduled" in item.event and not self._is_due(item.event):
+            self.result.ignored.append((item, "unscheduled"))
+            return
         event, overlay = self._complete(item.event, len(item.delivery.data))
         reason = self._step(item, event, overlay)
         if reason is None:
@@ -183,6 +186,11 @@ class _Fold:
         else:
             event = {"kind": "oversize"}  # ignored by the machine
         return event, event
+
+    def _is_due(self, event: JsonObject) -> bool:
+        """The schedule that fired is still the workflow's."""
+        definition = self._lookup(event["namespace"], event["workflow"], None)
+        return definition is not None and definition.is_scheduled(event)
 
     def _is_current(self, event: JsonObject) -> bool:
         """The result is of its run's current attempt: an older one is no reason to fail it."""

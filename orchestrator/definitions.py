@@ -12,6 +12,7 @@ import orjson
 from loguru import logger
 
 from orchestrator.definition import Definition, parse, version_key
+from orchestrator.definition.nodes import Schedule
 from orchestrator.following import Following
 from orchestrator.inbound import Item
 from orchestrator.record import Record
@@ -27,12 +28,21 @@ class Definitions:
         self.entries = Following(port, topology.WORKFLOW_DEFINITIONS, ALL, self._take)
         self._versions: dict[tuple[str, str], dict[str, Definition]] = {}
         self._latest: dict[tuple[str, str], Definition] = {}
+        self.generation = 0  # changes with every change
 
     def get(self, namespace: str, name: str, version: str | None) -> Definition | None:
         """That version, or the latest when `version` is None."""
         if version is None:
             return self._latest.get((namespace, name))
         return self._versions.get((namespace, name), {}).get(version)
+
+    def schedules(self) -> dict[tuple[str, str], Schedule]:
+        """(namespace, name) → when the latest version starts by itself, for those that do."""
+        return {
+            key: definition.workflow.schedule
+            for key, definition in self._latest.items()
+            if definition.workflow.schedule is not None
+        }
 
     async def prepare(self, group: dict[str, list[Item]], records: dict[str, Record]) -> None:
         """Look up what the group needs and is not known; afterwards `get` is the truth."""
@@ -43,7 +53,10 @@ class Definitions:
                 if source["kind"] != "start":
                     continue
             version = source.get("version") or None
-            if self.get(source["namespace"], source["workflow"], version) is None:
+            definition = self.get(source["namespace"], source["workflow"], version)
+            if definition is None or (
+                "scheduled" in source and not definition.is_scheduled(source)
+            ):
                 await self.entries.refresh()
                 return
 
@@ -73,3 +86,4 @@ class Definitions:
         else:
             self._latest.pop((namespace, name), None)
         self._versions[namespace, name] = versions
+        self.generation += 1

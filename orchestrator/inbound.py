@@ -7,11 +7,12 @@ from typing import Any
 
 from wf import messages, subjects
 from wf.errors import MessageError
-from wf.ids import derived_id
+from wf.ids import derived_id, scheduled_id
 from wf.jetstream.port import Delivery, Stored
 
 JsonObject = dict[str, Any]
 
+LATEST_MS = 253_402_300_799_000  # the end of the year 9999
 FLUSH_TIMER = "flush"  # the shell's own timer: publish what was refused (see outbox.py)
 
 
@@ -59,6 +60,8 @@ def to_event(subject: str, data: bytes, sequence: int, timestamp_ms: int) -> tup
     body = messages.decode(data, subject)
     if kind == "start":
         return _start(inbound.name, body, sequence, timestamp_ms)
+    if kind == "schedule":
+        return _scheduled(inbound.name, body)
     if kind == "result":
         return inbound.instance, _result(inbound.name, body)
     if kind == "command":
@@ -127,6 +130,23 @@ def _start(name: str, body: JsonObject, sequence: int, timestamp_ms: int) -> tup
         if key in body:
             event[key] = body[key]
     return instance, event
+
+
+def _scheduled(name: str, body: JsonObject) -> tuple[str, JsonObject]:
+    """A schedule that fired is a start: the time that is due says which instance."""
+    due_ms = body.get("due_ms")
+    if type(due_ms) is not int or not 0 <= due_ms < LATEST_MS:
+        raise MessageError(f'"due_ms" {due_ms!r} is not a time in milliseconds')
+    namespace, workflow = subjects.split_qualified(name)
+    instance = scheduled_id(name, due_ms)
+    return instance, {
+        "kind": "start",
+        "id": instance,
+        "workflow": workflow,
+        "namespace": namespace,
+        "input": {},
+        "scheduled": {"schedule": body.get("schedule"), "due_ms": due_ms},
+    }
 
 
 def _child(run: str, body: JsonObject) -> JsonObject:

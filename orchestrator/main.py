@@ -34,6 +34,7 @@ from orchestrator.machine import Limits as MachineLimits
 from orchestrator.parking import Parking
 from orchestrator.publisher import Publisher
 from orchestrator.recovery import Recovery
+from orchestrator.schedules import Schedules
 from orchestrator.service import Service
 from orchestrator.store import CONSUMERS, Store
 from orchestrator.timer_cap import TimerCap
@@ -52,6 +53,7 @@ RENEW_AFTER_S = EVENT_ACK_WAIT_S / 3
 TICK_S = 2.0
 FOLLOW_S = 5.0  # a notice of a new definition or activity may be lost
 ANNOUNCE_GRACE_S = 30.0  # after a deployment, before activities without workers are warned about
+SCHEDULES_S = 1.0  # that a definition has changed is seen within this
 SWEEP_S = 2.0  # what is acked lives for two periods, and counts against tasks_per_activity
 # Snapshots are trees without cycles, freed by reference counts; walking all that are cached, as the
 # default thresholds do, took a fifth of the engine's time.
@@ -124,6 +126,7 @@ class Orchestrator:
         self._service = Service(port, self._lanes, self._leases, batch=settings.orchestrator.batch)
         self._definitions = Definitions(port)
         self._catalog = Catalog(port)
+        self._schedules = Schedules(port, self._definitions, now_ms)
         self._sweeper = Sweeper(port)
         self._advisories = Advisories(port)
         self._correlator = Correlator(port, batch=settings.orchestrator.batch)
@@ -171,6 +174,7 @@ class Orchestrator:
         await self._definitions.entries.start()
         await self._catalog.entries.start()
         await self._correlator.entries.refresh()
+        await self._schedules.refresh()
         await self._timer_cap.look()
         self._port.on_reconnect(self._recovery.wanted.set)
 
@@ -182,6 +186,7 @@ class Orchestrator:
         self._spawn(self._every(FOLLOW_S, self._definitions.entries.refresh))
         self._spawn(self._every(FOLLOW_S, self._correlator.entries.refresh))
         self._spawn(self._every(TICK_S, self._correlator.clear_stale))
+        self._spawn(self._every(SCHEDULES_S, self._schedules.refresh))
         self._spawn(self._every(SWEEP_S, self._sweep))
         self._spawn(self._correlator.match())
         self._spawn(self._correlator.look_back())

@@ -7,7 +7,6 @@ events read again from their streams: a flushed and a re-flushed outbox are byte
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -17,6 +16,7 @@ from orchestrator.record import Commit, HistoryEntry
 from wf import messages, subjects
 from wf.jetstream import topology
 from wf.jetstream.port import Outgoing
+from wf.schedules import at
 
 JsonObject = dict[str, Any]
 
@@ -115,12 +115,11 @@ def timer_message(snapshot: JsonObject, timer: int) -> Outgoing:
 
 def schedule(instance: str, name: str, due_ms: int, data: bytes) -> Outgoing:
     """Schedule `workflow.timer.fired.<instance>.<name>`; a second one replaces the first."""
-    due = datetime.fromtimestamp(due_ms / 1000, UTC)
     return Outgoing(
         subjects.timer_scheduled(instance, name),
         data,
         headers={
-            "Nats-Schedule": f"@at {due.isoformat(timespec='milliseconds').replace('+00:00', 'Z')}",
+            "Nats-Schedule": at(due_ms),
             "Nats-Schedule-Target": subjects.timer_fired(instance, name),
         },
     )

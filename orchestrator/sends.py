@@ -11,8 +11,9 @@ from typing import Any
 
 from orchestrator.machine.children import CANCEL_CHILD
 from orchestrator.machine.emitting import EMIT
+from orchestrator.machine.scheduling import START_LATER
 from orchestrator.machine.step import CHILD_ENDED, LISTEN, START_CHILD, UNLISTEN
-from wf import cloudevents, messages, subjects
+from wf import cloudevents, messages, schedules, subjects
 from wf.jetstream import topology
 from wf.jetstream.port import Outgoing
 
@@ -84,10 +85,22 @@ def unlisten(key: str, message_id: str | None = None) -> Outgoing:
     )
 
 
+def _start_later(_snapshot: JsonObject, body: JsonObject, message_id: str) -> tuple[str, Outgoing]:
+    message = schedules.message(
+        body["namespace"],
+        body["workflow"],
+        body["schedule"],
+        body["due_ms"],
+        message_id=message_id,
+    )
+    return topology.WORKFLOW_TIMERS, message
+
+
 BUILDERS: Mapping[str, Builder] = {
     START_CHILD: _start_child,
     CANCEL_CHILD: _cancel_child,
     CHILD_ENDED: _child_ended,
+    START_LATER: _start_later,
     EMIT: _emit,
     LISTEN: _listen,
     UNLISTEN: _unlisten,

@@ -15,6 +15,7 @@ from wf.definitions import RegisteredDefinition
 from wf.dial import CONNECT_S
 from wf.errors import Problem
 from wf.instances import WINDOW, HistoryEntry, Instance, Recent
+from wf.schedules import Pending
 from wf.starting import Start, Started
 
 T = TypeVar("T")
@@ -90,6 +91,10 @@ class BlockingClient:
     def definitions(self) -> list[RegisteredDefinition]:
         """See `Client.definitions`."""
         return self._run(self._client.definitions())
+
+    def schedules(self) -> list[Pending]:
+        """See `Client.schedules`."""
+        return self._run(self._client.schedules())
 
     def unannounced(self, definition: RegisteredDefinition) -> list[Problem]:
         """See `Client.unannounced`."""

@@ -19,6 +19,7 @@ from wf.instances import HistoryEntry, Instance, Recent
 from wf.jetstream import topology
 from wf.jetstream.port import Outgoing, Port, Rejected
 from wf.plugins import resolve
+from wf.schedules import Pending, pending
 from wf.starting import Start, Started, fresh_id, start_all
 from wf.storing import refused, store_one
 
@@ -86,6 +87,10 @@ class Client:
     async def definitions(self) -> list[RegisteredDefinition]:
         """Every registered version."""
         return await definitions.registered(self._port)
+
+    async def schedules(self) -> list[Pending]:
+        """Every workflow that starts by itself, and when it does next."""
+        return sorted((await pending(self._port)).values(), key=lambda one: one.workflow)
 
     async def unannounced(self, definition: RegisteredDefinition) -> list[Problem]:
         """A warning for every activity that a parsed definition calls and no worker has announced:

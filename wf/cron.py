@@ -1,8 +1,8 @@
-"""Cron expressions: read, checked, written as the broker wants them, and when they fire next. Pure.
+"""Cron expressions: read, checked, written with numbers alone, and when they fire next. Pure.
 
-Five fields (minute, hour, day of month, month, day of week) or six (with the second first), names for
-months and days, `*`, `?`, lists, ranges, steps, and the `@daily` kind of words. When both days are
-restricted, a day that is either of them counts, as cron has always had it.
+Five fields (minute, hour, day of month, month, day of week) or six (with the second first), names
+for months and days, `*`, `?`, lists, ranges, steps, and the `@daily` kind of words. When both days
+are restricted, a day that is either of them counts, as cron has always had it.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Cron:
     weekdays: tuple[int, ...] | None
 
     def __str__(self) -> str:
-        """Six fields of plain numbers, as the broker takes them."""
+        """Six fields of plain numbers: equal for what fires at the same times."""
         fields = (
             (self.seconds, 60),
             (self.minutes, 60),
@@ -92,20 +92,27 @@ class Cron:
     def next_after(self, moment: datetime, zone: tzinfo = UTC) -> datetime | None:
         """The first time after `moment` (aware), in UTC; None when there is none in nine years.
 
-        A time that the clocks of `zone` skip is left out here.
+        A time that the clocks of `zone` skip comes as much later as they are put forward. One that
+        they show twice comes once, unless it is to come in every hour.
         """
-        local = moment.astimezone(zone)
-        first = local.date()
+        first = moment.astimezone(zone).date()
         for number in range(_HORIZON_DAYS):
             day = first + timedelta(days=number)
             if not self.fires_on(day):
                 continue
-            for hour, minute, second in self._times():
-                found = datetime(
-                    day.year, day.month, day.day, hour, minute, second, tzinfo=zone
-                ).astimezone(UTC)
-                if found > moment and found.astimezone(zone).hour == hour:
-                    return found
+            midnight = datetime(day.year, day.month, day.day, tzinfo=zone)
+            # The day's times follow each other, unless the clocks are changed on it.
+            same = midnight.utcoffset() == (midnight + timedelta(days=1)).utcoffset()
+            folds = (0,) if same or len(self.hours) < 24 else (0, 1)
+            instants = (
+                midnight.replace(hour=hour, minute=minute, second=second, fold=fold).astimezone(UTC)
+                for hour, minute, second in self._times()
+                for fold in folds
+            )
+            later = (instant for instant in instants if instant > moment)
+            found = next(later, None) if same else min(later, default=None)
+            if found is not None:
+                return found
         return None
 
     def _times(self) -> Iterable[tuple[int, int, int]]:

@@ -7,6 +7,7 @@ orchestrator derives it. Pure: time and randomness come in as arguments.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from hashlib import blake2b
 
 ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -38,6 +39,19 @@ def derived_id(sequence: int, timestamp_ms: int) -> str:
     return _encode(timestamp_ms, sequence)
 
 
+def scheduled_id(workflow: str, due_ms: int) -> str:
+    """The id of the instance of `workflow` (qualified) that is due at `due_ms`, and only of that.
+
+    Such as `nightly-20261125T020000Z-` and eight digits, which tell namespaces and milliseconds
+    apart.
+    """
+    due = datetime.fromtimestamp(due_ms / 1000, UTC).strftime("%Y%m%dT%H%M%SZ")
+    name = workflow.rpartition(".")[2][:SCHEDULED_READABLE]
+    digits = blake2b(f"{workflow}/{due_ms}".encode(), digest_size=4).hexdigest()
+    return f"{name}-{due}-{digits}"
+
+
+SCHEDULED_READABLE = 36
 CHILD_READABLE = 40
 CHILD_DIGITS = 12
 

@@ -184,6 +184,11 @@ def timer_body(*, timer: int) -> JsonObject:
     return {"v": VERSION, "timer": timer}
 
 
+def schedule_body(*, schedule: str, due_ms: int) -> JsonObject:
+    """`workflow.timer.scheduled.start.<namespace>.<name>`, and the same when it has fired."""
+    return {"v": VERSION, "schedule": schedule, "due_ms": due_ms}
+
+
 def start_message_id(instance: str) -> str:
     return f"start:{instance}"
 

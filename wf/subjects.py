@@ -108,6 +108,15 @@ def timer_fired(instance: str, timer: str) -> str:
     return f"workflow.timer.fired.{instance}.{timer}"
 
 
+def start_scheduled(namespace: str, name: str) -> str:
+    """The schedule of a workflow: one token more than a timer's."""
+    return f"workflow.timer.scheduled.start.{namespace}.{name}"
+
+
+def start_fired(namespace: str, name: str) -> str:
+    return f"workflow.timer.fired.start.{namespace}.{name}"
+
+
 def history(instance: str) -> str:
     return f"workflow.history.{instance}"
 
@@ -187,8 +196,9 @@ def _escape(found: re.Match[str]) -> str:
 class Inbound(NamedTuple):
     """What an inbound event's subject says; the subject, not the body, is authoritative."""
 
-    kind: str  # start, result, signal, command, child, timer
-    instance: str  # "" for a start: its id is in the body, or derived from its sequence
+    kind: str  # start, result, signal, command, child, timer, schedule
+    instance: str  # "" for a start: its id is in the body, or derived from its sequence; and for a
+    # schedule: it is derived from the time that is due
     name: str  # workflow (qualified), activity, signal, verb, run or timer
 
 
@@ -211,6 +221,8 @@ def parse_inbound(subject: str) -> Inbound:
         if tokens[1] == "start" and len(tokens) in (3, 4):
             return Inbound("start", "", ".".join(tokens[2:]))
         kind = _KINDS.get((tokens[1], tokens[2]))
+        if kind == "timer" and len(tokens) == 6 and tokens[3] == "start":
+            return Inbound("schedule", "", qualified(tokens[4], tokens[5]))
         if kind is not None and len(tokens) in (5, 6):
             return Inbound(kind, tokens[3], tokens[4])
     raise MessageError(f"subject {subject!r} is not one of the workflow protocol")

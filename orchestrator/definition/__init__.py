@@ -38,6 +38,11 @@ class Definition:
         self.workflow = workflow
         self.calls = calls
 
+    def is_scheduled(self, event: dict[str, Any]) -> bool:
+        """Whether a start was made by the schedule of this version."""
+        schedule = self.workflow.schedule
+        return schedule is not None and event["scheduled"]["schedule"] == schedule.text
+
     @property
     def qualified(self) -> str:
         return qualified(self.namespace, self.name)

@@ -8,6 +8,7 @@ from typing import Any
 
 from orchestrator.expressions import Expression
 from orchestrator.schemas import Schema
+from wf.cron import Cron
 
 Evaluate = Callable[[Expression], Any]
 
@@ -101,6 +102,21 @@ class Workflow:
     timeout: Duration | None
     block: Block
     nodes: Mapping[str, Task | Block]
+    schedule: Schedule | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """When the workflow starts by itself: exactly one of `every_ms`, `cron` and `after_ms` is set.
+
+    `text` says the same, for people, and for telling one schedule from another.
+    """
+
+    text: str
+    every_ms: int | None = None  # at the multiples of it since 1970
+    cron: Cron | None = None
+    zone: str = "UTC"  # of `cron`
+    after_ms: int | None = None  # from the end of an instance to the start of the next
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,11 @@ from orchestrator.definition.compiler import (
     Compiler,
     Scope,
 )
+from orchestrator.definition.extensions import extensions
 from orchestrator.definition.kinds import error_template
 from orchestrator.definition.nodes import Workflow
 from orchestrator.definition.problems import Problems, escape, kind_of
+from orchestrator.definition.scheduling import schedule
 from orchestrator.definition.schemas import section_schema
 from orchestrator.definition.tasks import compile_task, section
 from orchestrator.definition.timeouts import timeout, timeout_body
@@ -23,10 +25,7 @@ from orchestrator.definition.versions import SEMANTIC, VERSION_RULE
 from wf.subjects import NAME_RULE, is_name
 
 _DSL = re.compile(r"1\.0\.[0-9]+\Z")
-TOP = ("document", "input", "use", "timeout", "do", "output", "evaluate")
-_LATER = {
-    "schedule": "schedules are not supported yet: remove it",
-}
+TOP = ("document", "input", "use", "timeout", "do", "output", "schedule", "evaluate")
 _USE_LATER = {
     "authentications": "`use.authentications` is not supported yet: remove it",
     "catalogs": "catalogs are not supported: call activities by their names",
@@ -39,8 +38,9 @@ _USE_LATER = {
 def compile_workflow(document: dict[str, Any], problems: Problems) -> Workflow:
     """The compiled tree; problems are noted, and then the tree is not to be used."""
     compiler = Compiler(problems, compile_task)
-    problems.keys("", document, TOP, _LATER)
+    problems.keys("", document, TOP)
     _document(problems, document.get("document"))
+    beyond = extensions(problems, document.get("document"))
     _use(compiler, document.get("use"))
     _evaluate(problems, document.get("evaluate"))
     scope = Scope()
@@ -57,6 +57,7 @@ def compile_workflow(document: dict[str, Any], problems: Problems) -> Workflow:
         timeout=limit,
         block=block,
         nodes=compiler.nodes,
+        schedule=schedule(problems, document.get("schedule"), beyond.zone),
     )
 
 

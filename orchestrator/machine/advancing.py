@@ -7,7 +7,7 @@ from typing import Any
 
 from orchestrator.definition import Definition
 from orchestrator.expressions import ExpressionError, check_depth
-from orchestrator.machine import children, control, inputs
+from orchestrator.machine import children, control, inputs, scheduling
 from orchestrator.machine.commands import DeadLetter, Transition
 from orchestrator.machine.errors import CONFIGURATION, VALIDATION, Fault, error_object, mended
 from orchestrator.machine.handlers import HANDLERS
@@ -110,6 +110,7 @@ def _start(
     step = step_type(definition, created, now_ms, limits, HANDLERS, reuse=True)
     step.take_facts(event.get("facts"))
     step.history.append({"type": "instance.created", "status": "pending"})
+    scheduling.started(step, event)
     refused = event.get("refused")
     if refused is not None or definition is None:
         error = _no_definition(step.snapshot) if refused is None else mended(refused, "/")

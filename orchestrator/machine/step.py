@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from orchestrator.definition import Definition
 from orchestrator.definition.nodes import Block, Task
+from orchestrator.machine import scheduling
 from orchestrator.machine.commands import (
     CancelTimer,
     Command,
@@ -337,6 +338,7 @@ class Step(Evaluating):
         self.snapshot["status"] = status
         self.snapshot["ended_ms"] = self.now_ms
         self._tell_parent(status)
+        scheduling.ended(self, status)
         self.history.append({"type": f"instance.{status}", "status": status, **entry})
         self.commands.append(Finished())
 

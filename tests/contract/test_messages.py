@@ -91,6 +91,8 @@ def test_subjects_are_what_they_were() -> None:
     assert subjects.task("pay") == "activity.tasks.pay"
     assert subjects.timer_scheduled("o", "5") == "workflow.timer.scheduled.o.5"
     assert subjects.timer_fired("o", "5") == "workflow.timer.fired.o.5"
+    assert subjects.start_scheduled("sales", "o") == "workflow.timer.scheduled.start.sales.o"
+    assert subjects.start_fired("sales", "o") == "workflow.timer.fired.start.sales.o"
     assert subjects.history("o") == "workflow.history.o"
     assert subjects.state("o") == "$KV.WORKFLOW_STATES.o"
 

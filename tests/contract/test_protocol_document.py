@@ -66,6 +66,7 @@ BUILT = {
     ),
     "listener": messages.listener_body(from_ms=1763716502123, correlate=[("order", ".data.order")]),
     "timer": messages.timer_body(timer=3),
+    "schedule": messages.schedule_body(schedule="every 1h", due_ms=1_763_719_200_000),
 }
 
 

@@ -6,6 +6,7 @@ import orjson
 import pytest
 
 from tests.support.server import delete_streams
+from wf import schedules
 from wf.cli.main import main
 from wf.jetstream import topology
 from wf.jetstream.port import Outgoing
@@ -143,3 +144,29 @@ def test_problems_have_parts_for_programs(tmp_path, capsys):
     (part,) = shape["details"]
     assert (part["line"], part["column"], part["pointer"]) == (4, 9, "/do/1/b/cal")
     assert shape["problems"] == [f"{file}:4:9: /do/1/b/cal: {part['problem']}"]
+
+
+def test_what_starts_by_itself_is_listed_with_its_next_time(pool, nats_server, capsys):
+    assert main(["schedules", "--server", pool]) == 0
+    assert "no workflow is waiting" in capsys.readouterr().err
+
+    async def prepare():
+        js = await nats_server.connect()
+        await js.publish(
+            topology.WORKFLOW_TIMERS,
+            [schedules.message("default", "greet", "every 1d", 4_000_000_000_000)],
+        )
+        await js.close()
+
+    asyncio.run(prepare())
+    assert main(["schedules", "--server", pool]) == 0
+    assert "2096-10-02" in capsys.readouterr().out
+    assert main(["schedules", "--server", pool, "--json"]) == 0
+    assert orjson.loads(capsys.readouterr().out) == [
+        {
+            "namespace": "default",
+            "name": "greet",
+            "schedule": "every 1d",
+            "next_ms": 4_000_000_000_000,
+        }
+    ]

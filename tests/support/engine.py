@@ -46,8 +46,8 @@ class Engine:
 
     async def died(self) -> None:
         """Wait until its crash point is reached."""
-        assert self.task is not None
-        await asyncio.wait([self.task], timeout=20)
+        if self.task is not None:  # else it died while it started
+            await asyncio.wait([self.task], timeout=20)
         assert self.port.dead, "it lives"
 
     async def kill(self) -> None:

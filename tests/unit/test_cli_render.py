@@ -7,6 +7,7 @@ from rich.console import Console
 from wf.cli import render
 from wf.definitions import RegisteredDefinition
 from wf.instances import HistoryEntry, Instance
+from wf.schedules import Pending
 
 START_MS = 1_700_000_000_000
 
@@ -124,9 +125,22 @@ def test_an_empty_history_says_so():
 
 def test_definitions_are_listed_with_their_versions():
     shown = text_of(
-        render.definitions_table([RegisteredDefinition("sales", "order", "1.2.0", b"{}", START_MS)])
+        render.definitions_table(
+            [RegisteredDefinition("sales", "order", "1.2.0", b"{}", START_MS)],
+            {("sales", "order"): START_MS + 86_400_000},
+        )
     )
     assert shown.splitlines()[1].split()[:3] == ["sales", "order", "1.2.0"]
+    assert "2023-11-15 22:13:20.000Z" in shown
+
+
+def test_schedules_are_listed_with_their_next_start():
+    one = Pending("sales", "report", "every 1h", START_MS + 60_000, 3)
+    shown = text_of(render.schedules_table([one], START_MS))
+    assert "sales.report" in shown
+    assert "every 1h" in shown
+    assert "2023-11-14 22:14:20.000Z" in shown
+    assert "1m" in shown
 
 
 def test_long_values_are_cut_with_an_ellipsis():

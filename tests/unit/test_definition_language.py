@@ -144,7 +144,7 @@ def test_a_for_without_tasks_and_metadata_of_other_kinds():
     [
         ({"timeout": {"after": "soon"}}, "/timeout/after"),
         ({"use": {"timeouts": {"a": {"after": "soon"}}}}, "/use/timeouts/a/after"),
-        ({"schedule": {"cron": "x"}}, "/schedule"),
+        ({"schedule": {"on": {}}}, "/schedule/on"),
         ({"use": {"secrets": ["a"]}}, "/use/secrets"),
         ({"use": {"catalogs": {}}}, "/use/catalogs"),
         ({"input": {"schema": {}}}, "/input/schema"),

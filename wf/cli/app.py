@@ -107,6 +107,16 @@ def definitions(
 
 
 @app.command()
+def schedules(
+    config: options.Config = None, server: options.Server = None, json: options.Json = False
+) -> None:
+    """List the workflows that start by themselves, and when they do next."""
+    from wf.cli import deploying
+
+    raise typer.Exit(deploying.schedules(_target(config, server), json=json))
+
+
+@app.command()
 def start(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Workflow, or NAMESPACE.NAME.")],
     id: Annotated[

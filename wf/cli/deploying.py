@@ -1,7 +1,8 @@
-"""`wf validate`, `wf deploy`, `wf definitions`."""
+"""`wf validate`, `wf deploy`, `wf definitions`, `wf schedules`."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from wf.cli import exits, output, session, shapes
 from wf.client import Client, parse_definition
 from wf.definitions import RegisteredDefinition
 from wf.errors import DefinitionConflict, DefinitionError, Problem
+from wf.schedules import Pending
 
 JsonObject = dict[str, Any]
 
@@ -59,7 +61,12 @@ def deploy(target: session.Target, files: Sequence[str], *, json: bool) -> int:
 
 def definitions(target: session.Target, *, json: bool) -> int:
     """All registered versions."""
-    found = session.run(target, lambda client: client.definitions())
+
+    async def work(client: Client) -> tuple[list[RegisteredDefinition], list[Pending]]:
+        return await client.definitions(), await client.schedules()
+
+    found, pending = session.run(target, work)
+    due = {(one.namespace, one.name): one.due_ms for one in pending}
     if json:
         output.print_json([shapes.definition(definition) for definition in found])
     elif not found:
@@ -67,7 +74,21 @@ def definitions(target: session.Target, *, json: bool) -> int:
     else:
         from wf.cli import render
 
-        output.print_rich(render.definitions_table(found))
+        output.print_rich(render.definitions_table(found, due))
+    return exits.OK
+
+
+def schedules(target: session.Target, *, json: bool) -> int:
+    """When which workflow starts by itself."""
+    found = session.run(target, lambda client: client.schedules())
+    if json:
+        output.print_json([shapes.schedule(one) for one in found])
+    elif not found:
+        output.note("no workflow is waiting to start by itself (one with `after` waits for an end)")
+    else:
+        from wf.cli import render
+
+        output.print_rich(render.schedules_table(found, time.time_ns() // 1_000_000))
     return exits.OK
 
 

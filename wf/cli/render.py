@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,6 +15,7 @@ from rich.text import Text
 from wf.definitions import RegisteredDefinition
 from wf.durations import format_duration
 from wf.instances import HistoryEntry, Instance, describe_error
+from wf.schedules import Pending
 
 JsonObject = dict[str, Any]
 
@@ -87,10 +88,25 @@ def instances_table(found: Sequence[Instance]) -> Table:
     return table(None, ("ID", "STATUS", "WORKFLOW", "STARTED", "TOOK"), rows)
 
 
-def definitions_table(found: Sequence[RegisteredDefinition]) -> Table:
-    """`wf definitions`."""
-    rows = [(d.namespace, d.name, d.version, moment(d.registered_ms)) for d in found]
-    return table(None, ("NAMESPACE", "NAME", "VERSION", "REGISTERED"), rows)
+def definitions_table(
+    found: Sequence[RegisteredDefinition], due_ms: Mapping[tuple[str, str], int]
+) -> Table:
+    """`wf definitions`, sorted by version. `due_ms`: when a workflow starts by itself next."""
+    latest = {(d.namespace, d.name): d.version for d in found}
+    rows = []
+    for d in found:
+        key = d.namespace, d.name
+        due = moment(due_ms[key]) if key in due_ms and latest[key] == d.version else ""
+        rows.append((*key, d.version, moment(d.registered_ms), due))
+    return table(None, ("NAMESPACE", "NAME", "VERSION", "REGISTERED", "NEXT START"), rows)
+
+
+def schedules_table(found: Sequence[Pending], now_ms: int) -> Table:
+    """`wf schedules`."""
+    rows = [
+        (one.workflow, one.schedule, moment(one.due_ms), span(now_ms, one.due_ms)) for one in found
+    ]
+    return table(None, ("WORKFLOW", "SCHEDULE", "NEXT START", "IN"), rows)
 
 
 def instance_view(

@@ -9,6 +9,7 @@ import orjson
 if TYPE_CHECKING:
     from wf.definitions import RegisteredDefinition
     from wf.instances import HistoryEntry, Instance
+    from wf.schedules import Pending
 
 JsonObject = dict[str, Any]
 
@@ -54,6 +55,16 @@ def definition(found: RegisteredDefinition) -> JsonObject:
         "name": found.name,
         "version": found.version,
         "registered_ms": found.registered_ms,
+    }
+
+
+def schedule(one: Pending) -> JsonObject:
+    """An element of `wf schedules --json`."""
+    return {
+        "namespace": one.namespace,
+        "name": one.name,
+        "schedule": one.schedule,
+        "next_ms": one.due_ms,
     }
 
 

@@ -1,0 +1,80 @@
+"""Schedules of workflows, as they stand in the timer stream: one pending message per workflow.
+
+It is a JetStream message schedule (ADR-51) for the next start. When it fires, that start's commit
+stores the one after it. The id of the instance follows from the time that it is due, so a message
+that fires twice starts nothing twice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from wf import messages, subjects
+from wf.jetstream import topology
+from wf.jetstream.port import Outgoing, Port, Stored
+
+JsonObject = dict[str, Any]
+
+
+@dataclass(slots=True, frozen=True)
+class Pending:
+    """When a workflow is to start next, and by which schedule."""
+
+    namespace: str
+    name: str
+    schedule: str  # as orchestrator.definition.nodes.Schedule.text has it
+    due_ms: int
+    sequence: int  # of its message
+
+    @property
+    def workflow(self) -> str:
+        return subjects.qualified(self.namespace, self.name)
+
+
+def at(due_ms: int) -> str:
+    """The value of `Nats-Schedule` for one time."""
+    due = datetime.fromtimestamp(due_ms / 1000, UTC)
+    return f"@at {due.isoformat(timespec='milliseconds').replace('+00:00', 'Z')}"
+
+
+def message(
+    namespace: str,
+    name: str,
+    schedule: str,
+    due_ms: int,
+    *,
+    message_id: str | None = None,
+    expected: int | None = None,
+) -> Outgoing:
+    """Start the workflow at `due_ms`; a second message for it replaces the first."""
+    return Outgoing(
+        subjects.start_scheduled(namespace, name),
+        messages.encode(messages.schedule_body(schedule=schedule, due_ms=due_ms)),
+        message_id=message_id,
+        expected=expected,
+        headers={
+            "Nats-Schedule": at(due_ms),
+            "Nats-Schedule-Target": subjects.start_fired(namespace, name),
+        },
+    )
+
+
+def from_stored(stored: Stored) -> Pending:
+    """Raises MessageError for what is not version 1."""
+    *_, namespace, name = stored.subject.split(".")
+    body = messages.decode(stored.data, stored.subject)
+    return Pending(
+        namespace, name, str(body.get("schedule")), int(body.get("due_ms", 0)), stored.sequence
+    )
+
+
+async def pending(port: Port) -> dict[tuple[str, str], Pending]:
+    """Every workflow that is to start by itself, by (namespace, name)."""
+    names = await port.subjects(topology.WORKFLOW_TIMERS, subjects.start_scheduled("*", "*"))
+    if not names:
+        return {}
+    found = await port.last_many(topology.WORKFLOW_TIMERS, sorted(names))
+    read = (from_stored(stored) for stored in found.values())
+    return {(one.namespace, one.name): one for one in read}

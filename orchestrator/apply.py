@@ -21,6 +21,7 @@ from orchestrator.definition import Definition
 from orchestrator.inbound import Item
 from orchestrator.machine import (
     DEFAULT_LIMITS,
+    TERMINAL,
     CancelTimer,
     DeadLetter,
     Dispatch,
@@ -324,6 +325,7 @@ class _Fold:
         )
         commit.parked = bool(last and last.parked and commit.tasks)
         result = self.result
+        result.finished = result.finished and snapshot["status"] in TERMINAL  # not retried since
         result.snapshot, result.commit = snapshot, commit
         result.value = records.encode(snapshot, commit)
         result.outbox = outbox_builder.build(snapshot, commit, self._events)

@@ -34,6 +34,7 @@ ENTRIES: dict[str, tuple[Shape, ...]] = {
     "instance.started": (Shape("workflow.started", "startedAt"),),
     "instance.suspended": (Shape("workflow.suspended", "suspendedAt"),),
     "instance.resumed": (Shape("workflow.resumed", "resumedAt"),),
+    "instance.retried": (Shape("workflow.resumed", "resumedAt"),),
     "instance.cancelled": (Shape("workflow.cancelled", "cancelledAt"),),
     "instance.faulted": (Shape("workflow.faulted", "faultedAt", (("error", "error"),)),),
     "instance.completed": (Shape("workflow.completed", "completedAt"),),

@@ -26,11 +26,10 @@ from orchestrator.correlator import Correlator
 from orchestrator.definitions import Definitions
 from orchestrator.deploy import Deployment, deploy_directory
 from orchestrator.engine import Engine, Retention
-from orchestrator.expressions import ExpressionLimits
 from orchestrator.journal import Journal
 from orchestrator.lanes import Lanes
 from orchestrator.leases import Leases
-from orchestrator.machine import Limits as MachineLimits
+from orchestrator.limits import machine_limits
 from orchestrator.parking import Parking
 from orchestrator.publisher import Publisher
 from orchestrator.recovery import Recovery
@@ -277,13 +276,7 @@ def _limits(settings: Settings, port: Port) -> Limits:
         snapshot=min(limits.snapshot, message),
         message=message,
         lifecycle=settings.orchestrator.lifecycle_events,
-        machine=MachineLimits(
-            max_jumps=limits.jumps,
-            max_depth=limits.depth,
-            max_retry_delay_ms=int(limits.retry_delay * 1000),
-            event_buffer_ms=int(settings.orchestrator.event_buffer * 1000),
-            expressions=ExpressionLimits(limits.expression_time, limits.expression_result),
-        ),
+        machine=machine_limits(settings),
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from orchestrator.machine.children import CANCEL_CHILD
+from orchestrator.machine.children import CANCEL_CHILD, RETRY_CHILD
 from orchestrator.machine.emitting import EMIT
 from orchestrator.machine.scheduling import START_LATER
 from orchestrator.machine.step import CHILD_ENDED, LISTEN, START_CHILD, UNLISTEN
@@ -47,6 +47,15 @@ def _cancel_child(snapshot: JsonObject, body: JsonObject, message_id: str) -> tu
     return topology.WORKFLOW_EVENTS, Outgoing(
         subjects.command(body["id"], "cancel"),
         messages.encode(messages.command_body(reason=reason)),
+        message_id=message_id,
+    )
+
+
+def _retry_child(snapshot: JsonObject, body: JsonObject, message_id: str) -> tuple[str, Outgoing]:
+    reason = f"{snapshot['id']}, which waits for it in run {body['run']}, is retried"
+    return topology.WORKFLOW_EVENTS, Outgoing(
+        subjects.command(body["id"], "retry"),
+        messages.encode(messages.command_body(reason=reason, parent=True)),
         message_id=message_id,
     )
 
@@ -99,6 +108,7 @@ def _start_later(_snapshot: JsonObject, body: JsonObject, message_id: str) -> tu
 BUILDERS: Mapping[str, Builder] = {
     START_CHILD: _start_child,
     CANCEL_CHILD: _cancel_child,
+    RETRY_CHILD: _retry_child,
     CHILD_ENDED: _child_ended,
     START_LATER: _start_later,
     EMIT: _emit,

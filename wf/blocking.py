@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
 from wf import subjects
-from wf.client import CLIENT_SOURCE, Client
+from wf.client import CLIENT_SOURCE, RETRIED_S, UNCHANGED, Client
 from wf.definitions import RegisteredDefinition
 from wf.dial import CONNECT_S
 from wf.errors import Problem
@@ -173,3 +173,17 @@ class BlockingClient:
     def resume(self, id: str, reason: str | None = None) -> None:
         """See `Client.resume`."""
         self._run(self._client.resume(id, reason))
+
+    def retry(
+        self,
+        id: str,
+        reason: str | None = None,
+        *,
+        from_: str | None = None,
+        input: Any = UNCHANGED,
+        timeout_s: float = RETRIED_S,
+    ) -> Instance:
+        """See `Client.retry`."""
+        return self._run(
+            self._client.retry(id, reason, from_=from_, input=input, timeout_s=timeout_s)
+        )

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from wf import cloudevents, definitions, instances, messages, subjects
+from wf import cloudevents, definitions, instances, messages, retrying, subjects
 from wf.announced import announced, unannounced
 from wf.definitions import RegisteredDefinition
 from wf.dial import CONNECT_S, dial
@@ -24,6 +24,8 @@ from wf.starting import Start, Started, fresh_id, start_all
 from wf.storing import refused, store_one
 
 CLIENT_SOURCE = "/clients/wf"  # of events that name no other
+UNCHANGED: Any = object()  # in place of an input: what it was before
+RETRIED_S = 5.0  # how long a retry waits for the orchestrator to take it up
 REREAD_S = 2.0  # a lost `finished` notice delays a waiter by no more than this
 
 JsonObject = dict[str, Any]
@@ -241,9 +243,39 @@ class Client:
         """Ask for a suspended instance to go on."""
         await self._command(id, "resume", reason)
 
-    async def _command(self, id: str, verb: str, reason: str | None) -> None:
+    async def retry(
+        self,
+        id: str,
+        reason: str | None = None,
+        *,
+        from_: str | None = None,
+        input: Any = UNCHANGED,
+        timeout_s: float = RETRIED_S,
+    ) -> Instance:
+        """Let a faulted instance go on, from the task that failed or from the one at the JSON
+        pointer `from_`, which begins with `input`, else with what it was given before. Returns the
+        instance when the orchestrator has taken it up, so that `result` waits for its new end.
+
+        Raises NotFound, WfError when it is not faulted or cannot go on from there, NotEnded when
+        the wish is stored and not carried out after `timeout_s`.
+        """
         subjects.check_name("instance", id)
-        await self._send(subjects.command(id, verb), messages.command_body(reason=reason))
+        given = [] if input is UNCHANGED else [input]
+        revision, more = await retrying.command(self._port, id, from_, given)
+        await self._command(id, "retry", reason, **more)
+        try:
+            return await self.wait_until(
+                id, lambda found: found.revision != revision, timeout_s=timeout_s, reread_s=0.1
+            )
+        except NotEnded:
+            raise NotEnded(
+                f"retry is stored, but {id} is faulted still: the orchestrator has not carried it "
+                "out yet"
+            ) from None
+
+    async def _command(self, id: str, verb: str, reason: str | None, **more: Any) -> None:
+        subjects.check_name("instance", id)
+        await self._send(subjects.command(id, verb), messages.command_body(reason=reason, **more))
 
     async def _send(self, subject: str, body: JsonObject) -> None:
         # A message id of its own: an unanswered publish may be repeated, two calls are two events.

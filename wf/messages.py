@@ -152,11 +152,13 @@ def failed_body(
     return body
 
 
-def command_body(*, reason: str | None = None) -> JsonObject:
+def command_body(*, reason: str | None = None, **more: Any) -> JsonObject:
+    """`workflow.command.requested.<id>.<verb>`. `more` goes with a retry: `from` (a task's JSON
+    pointer) and `input`, or `parent` (true) when a parent that goes on asks for it."""
     body: JsonObject = {"v": VERSION}
     if reason is not None:
         body["reason"] = reason
-    return body
+    return {**body, **more}
 
 
 def signal_body(*, data: Any) -> JsonObject:

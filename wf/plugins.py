@@ -15,6 +15,8 @@ ENTRY_POINTS = {
     "definition.parse": "orchestrator.definition:parse",
     "definition.canonical_bytes": "orchestrator.definition:canonical_bytes",
     "definition.read": "orchestrator.definition.source:read",
+    "retry.plan": "orchestrator.retry_plan:plan",
+    "replay": "orchestrator.replaying:replay",
     "explain": "orchestrator.explaining:explain",
 }
 

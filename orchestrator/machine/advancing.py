@@ -7,7 +7,7 @@ from typing import Any
 
 from orchestrator.definition import Definition
 from orchestrator.expressions import ExpressionError, check_depth
-from orchestrator.machine import children, control, inputs, scheduling
+from orchestrator.machine import children, control, inputs, retrying, scheduling
 from orchestrator.machine.commands import DeadLetter, Transition
 from orchestrator.machine.errors import CONFIGURATION, VALIDATION, Fault, error_object, mended
 from orchestrator.machine.handlers import HANDLERS
@@ -41,7 +41,7 @@ def advance(
         if kind != "start":
             return Transition({}, ignored="unknown")
         return _start(definition, event, now_ms, limits, step_type)
-    ignored = _reason_to_ignore(snapshot, event)
+    ignored = _reason_to_ignore(definition, snapshot, event)
     if ignored is not None:
         return Transition(snapshot, ignored=ignored)
     step = step_type(definition, snapshot, now_ms, limits, HANDLERS, reuse=reuse)
@@ -49,6 +49,8 @@ def advance(
     if kind == "command":
         if definition is None and event["verb"] == "resume":
             step.fault(_no_definition(snapshot))
+        elif event["verb"] == control.RETRY:
+            retrying.apply(step, event)
         else:
             control.apply(step, event)
     elif kind == "fault" and event.get("run") is None:
@@ -83,14 +85,18 @@ def _storable(event: JsonObject) -> JsonObject:
     return {**kept, "error": error}
 
 
-def _reason_to_ignore(snapshot: JsonObject, event: JsonObject) -> str | None:
+def _reason_to_ignore(
+    definition: Definition | None, snapshot: JsonObject, event: JsonObject
+) -> str | None:
     kind = event.get("kind")
     if kind == "start":
         return "exists"
     if type(kind) is not str or (kind != "command" and kind not in inputs.INPUTS):
         return "kind"
     if snapshot["status"] in TERMINAL:
-        return "terminal"
+        if kind != "command" or event.get("verb") != control.RETRY:
+            return "terminal"
+        return retrying.reason_to_ignore(definition, snapshot, event)
     if kind == "command":
         return control.reason_to_ignore(snapshot, event)
     if kind == "fault" and event.get("run") is None:

@@ -34,6 +34,11 @@ class BlockHandler(Handler):
             leave(step, frame, output)
 
 
+def begin_at(step: Step, frame: str, at: int, data: Any) -> None:
+    """Begin the task at index `at` of a list at which nothing is at work."""
+    _go(step, frame, at, data)
+
+
 def open_block(step: Step, parent: str, block: Any, input: Any) -> str:
     """Begin a block inside of a task's frame; its own frame."""
     frame = step.open(block, parent)

@@ -20,8 +20,9 @@ class CallHandler(Handler):
     """Frame: `run`, and `timer` while the next attempt is put off.
 
     Run: `activity`, `attempt`, `pointer`, `input`, `frame`; `first` is the attempt that it began
-    with, when that is not 1 (a `try` around is at it again); once they are not 0, `failures` (that
-    count for the policy) and `crashes` (that do not); `alone` after a worker died with it.
+    with, when that is not 1 (a `try` around is at it again, or a `retry`); once they are not 0,
+    `failures` (that count for the policy) and `crashes` (that do not); `alone` after a worker died
+    with it.
     """
 
     def enter(self, step: Step, frame: str, input: Any) -> None:
@@ -56,6 +57,25 @@ class CallHandler(Handler):
             number: int = step.frames[frame]["run"]
             run = step.runs[str(number)]
             identity.remember(step, frame, run["pointer"], number, run["attempt"])
+
+    def reopen(self, step: Step, frame: str, left_ms: int | None) -> None:
+        """The same run, so that its idempotency key stays; attempts before do not count for it."""
+        state = step.edit(frame)
+        state.pop("timer", None)
+        spent = state.pop("spent", None)
+        if spent is not None:
+            number = spent["run"]
+            state["run"] = number
+            step.runs[str(number)] = {key: spent[key] for key in spent if key != "run"}
+        run = str(state["run"])
+        identity.forget(step, frame, step.runs[run]["pointer"], state["run"])
+        attempt = step.runs[run]["attempt"] + 1
+        kept = {key: value for key, value in step.runs[run].items() if key not in _COUNTS}
+        step.runs[run] = {**kept, "attempt": attempt, "first": attempt}
+        step.dispatch(run)
+
+
+_COUNTS = ("failures", "crashes")
 
 
 class Policy(NamedTuple):
@@ -233,6 +253,7 @@ def _release(step: Step, run: str) -> str:
         identity.remember(step, frame, ended["pointer"], int(run), ended["attempt"])
     state = step.edit(frame)
     state.pop("run", None)
+    state["spent"] = {**ended, "run": int(run)}  # until the frame closes, still in this step
     if "timer" in state:
         step.cancel_timer(state.pop("timer"))
     return frame

@@ -29,10 +29,15 @@ from wf.subjects import is_name, qualified
 JsonObject = dict[str, Any]
 
 CANCEL_CHILD = "cancel-child"
+RETRY_CHILD = "retry-child"
 
 
 class ChildHandler(Handler):
-    """Frame: `run` and `release`, while the child is awaited."""
+    """Frame: `run` and `release`, while the child is awaited.
+
+    Run: `workflow`, `child`, `attempt`, `pointer`, `frame`, and the child's `input`, which a
+    `retry` of this instance may need once more.
+    """
 
     def enter(self, step: Step, frame: str, input: Any) -> None:
         task = step.task(frame)
@@ -47,6 +52,13 @@ class ChildHandler(Handler):
                 "itself without an end"
             )
             raise Fault(runtime_error("Too many workflows deep", detail, task.pointer), False)
+        self._start(step, frame, input, given)
+
+    def _start(self, step: Step, frame: str, input: Any, given: Any) -> None:
+        """A new child; `input` is what the task passes on when it does not wait for it."""
+        task = step.task(frame)
+        body: RunWorkflow = task.body
+        depth = step.snapshot.get("depth", 0) + 1
         run = step.count("last_run")
         child = child_id(step.snapshot["id"], run)
         known = {"run": run, "child": child, "workflow": _title(body), "awaited": body.awaited}
@@ -70,15 +82,36 @@ class ChildHandler(Handler):
             "child": child,
             "attempt": 1,
             "pointer": task.pointer,
+            "input": given,
             "frame": frame,
         }
+        _await(step, frame, run, child)
+
+    def reopen(self, step: Step, frame: str, left_ms: int | None) -> None:
+        """A child that faulted is asked to go on itself; one that was cancelled, as by the fault
+        of its parent, or has completed, is followed by a new one with the same input."""
         state = step.edit(frame)
-        state["run"] = run
-        state["release"] = [[CANCEL_CHILD, {"id": child, "run": run}]]
+        spent = state.pop("spent", None)
+        if spent is not None and spent["status"] == "faulted":
+            number: int = spent["run"]
+            kept = ("workflow", "child", "attempt", "pointer", "input", "frame")
+            step.runs[str(number)] = {key: spent[key] for key in kept}
+            _await(step, frame, number, spent["child"])
+            step.send(RETRY_CHILD, {"id": spent["child"], "run": number})
+            return
+        if spent is None:
+            spent = step.runs.pop(str(state.pop("run")))
+        self._start(step, frame, None, spent["input"])
 
     def run_succeeded(self, step: Step, frame: str, output: Any) -> None:
         body: RunWorkflow = step.task(frame).body
         tasks.complete(step, frame, output if body.returns else None)
+
+
+def _await(step: Step, frame: str, run: int, child: str) -> None:
+    state = step.edit(frame)
+    state["run"] = run
+    state["release"] = [[CANCEL_CHILD, {"id": child, "run": run}]]
 
 
 def parent_of(event: JsonObject) -> JsonObject | None:
@@ -116,6 +149,7 @@ def apply(step: Step, event: JsonObject) -> None:
     state = step.edit(frame)
     for key in ("run", "release"):
         state.pop(key, None)
+    state["spent"] = {**ended, "run": event["run"], "status": status}  # until the frame closes
     error = None if status == "completed" else _error(event, ended)
     entry = {"pointer": ended["pointer"], "run": event["run"], "child": ended["child"]}
     if error is not None:

@@ -10,23 +10,32 @@ from orchestrator.machine.step import TERMINAL, Step
 
 JsonObject = dict[str, Any]
 
-VERBS = frozenset({"cancel", "suspend", "resume"})
+VERBS = frozenset({"cancel", "suspend", "resume"})  # of an instance that has not ended
+RETRY = "retry"  # of one that has (retrying.py)
 
 
 def reason_to_ignore(snapshot: JsonObject, event: JsonObject) -> str | None:
     """Why a command has no effect; None when it has."""
-    verb, sequence = event.get("verb"), event.get("sequence")
+    verb = event.get("verb")
     if type(verb) is not str or verb not in VERBS:
-        return "verb"
-    if type(sequence) is not int:
-        return "malformed"
-    if any(known == sequence for known, _ in snapshot["applied"]):
-        return "duplicate"
+        return "not faulted" if verb == RETRY else "verb"
+    reason = applied_before(snapshot, event)
+    if reason is not None:
+        return reason
     if verb == "cancel":
         return None
-    if sequence < snapshot["control_sequence"]:
+    if event["sequence"] < snapshot["control_sequence"]:
         return "stale"
     return None
+
+
+def applied_before(snapshot: JsonObject, event: JsonObject) -> str | None:
+    """Why a command's sequence rules it out; None when it does not."""
+    sequence = event.get("sequence")
+    if type(sequence) is not int:
+        return "malformed"
+    known = any(known == sequence for known, _ in snapshot["applied"])
+    return "duplicate" if known else None
 
 
 def apply(step: Step, event: JsonObject) -> None:

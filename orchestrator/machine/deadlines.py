@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.definition.nodes import Task
+from orchestrator.definition.nodes import Task, Try
 from orchestrator.machine.errors import TIMEOUT, Fault, error_object
 from orchestrator.machine.step import Step
 
@@ -21,3 +21,20 @@ def expired(step: Step, frame: str) -> None:
     else:
         detail, place = "the workflow was not done within its timeout", "/"
     raise Fault(error_object(TIMEOUT, 408, "Timed out", detail, place))
+
+
+def set_anew(step: Step, frame: str) -> None:
+    """A frame that its deadline has failed is open again (`retry`): it gets the whole time once
+    more, if that is a fixed one."""
+    node = step.node(frame)
+    timeout = None
+    if isinstance(node, Task):
+        timeout = node.timeout
+    elif not step.frames[frame]["parent"]:
+        timeout = step.definition.workflow.timeout if step.definition is not None else None
+    else:
+        around = step.node(step.frames[frame]["parent"])
+        if isinstance(around, Task) and isinstance(around.body, Try) and around.body.retry:
+            timeout = around.body.retry.attempt_duration
+    if timeout is not None and timeout.template is None:
+        step.set_timer(frame, timeout.ms, DEADLINE)

@@ -22,12 +22,20 @@ RUNTIME = f"{PREFIX}runtime"
 
 
 class Fault(Exception):
-    """A task fails with `error`. `retryable` is False when another attempt cannot mend it."""
+    """A task fails with `error`. `retryable` is False when another attempt cannot mend it.
 
-    def __init__(self, error: JsonObject, retryable: bool = True) -> None:
+    On its way out it collects in `kept` what it closes (retrying.py); `raw` is there, in a list,
+    when the task failed while it was entered with that.
+    """
+
+    def __init__(self, error: JsonObject, retryable: bool = True, *, forget: bool = False) -> None:
+        """`forget`: what fails is too large to be kept for a retry."""
         super().__init__(error.get("detail") or error.get("title"))
         self.error = error
         self.retryable = retryable
+        self.forget = forget
+        self.raw: list[Any] | None = None
+        self.kept: JsonObject | None = None
 
 
 def error_object(type_: str, status: int, title: str, detail: str, instance: str) -> JsonObject:

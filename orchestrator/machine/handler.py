@@ -47,3 +47,10 @@ class Handler:
     def run_failed(self, step: Step, frame: str, fault: Fault) -> None:
         """This frame's run has failed for good, and is gone. By default so does this."""
         raise fault
+
+    def reopen(self, step: Step, frame: str, left_ms: int | None) -> None:
+        """The instance goes on (`retry`) after a fault that closed this frame and what it held:
+        its `release` was sent. `left_ms` is what was left of its timer. The frames below, if any,
+        are reopened by themselves."""
+        if left_ms is not None:
+            step.set_timer(frame, left_ms)

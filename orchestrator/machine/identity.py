@@ -51,6 +51,17 @@ def remember(step: Step, frame: str, pointer: str, number: int, attempt: int) ->
         step.edit(owner)["calls"] = {**calls, place: [*ended, [number, attempt]]}
 
 
+def forget(step: Step, frame: str, pointer: str, number: int) -> None:
+    """The run has not ended after all: a `retry` of the instance goes on with it."""
+    owner = _owner(step, frame)
+    place = _place(step, frame, pointer)
+    if owner is None or place not in step.frames[owner].get("calls", ()):
+        return
+    calls: JsonObject = step.frames[owner]["calls"]
+    others = [ended for ended in calls[place] if ended[0] != number]
+    step.edit(owner)["calls"] = {**calls, place: others}
+
+
 def _place(step: Step, frame: str, pointer: str) -> str:
     indexes: list[str] = []
     while frame:

@@ -53,6 +53,13 @@ class ListenHandler(Handler):
         step.edit(frame).pop("child", None)
         consuming.iterated(step, frame, output, child.state["variables"])
 
+    def reopen(self, step: Step, frame: str, left_ms: int | None) -> None:
+        """Listen again, for the values that were expected; what came since counts as far back as
+        the buffer reaches."""
+        if consuming.is_open(step.frames[frame]):
+            _register(step, frame, None)
+            step.later(frame, signals.offer)
+
 
 def _register(step: Step, frame: str, input: Any) -> None:
     """Send the entries of the index, and leave word to take them back."""
@@ -79,8 +86,10 @@ def _entry(
     values: list[Any] = []
     for correlation in sorted(one.correlations, key=lambda c: c.name) if one is not None else ():
         if correlation.expect is not None:
-            value = tasks.build_inside(step, frame, correlation.expect, input)
-            expected[f"{part}/{index}/{correlation.name}"] = value
+            place = f"{part}/{index}/{correlation.name}"
+            if place not in expected:  # it is when the listen is opened again
+                expected[place] = tasks.build_inside(step, frame, correlation.expect, input)
+            value = expected[place]
             spec.append((correlation.name, correlation.source.source))
             values.append(value)
     key = Key(

@@ -95,4 +95,4 @@ def apply_fault(step: Step, event: JsonObject) -> None:
             "outcome": "failed",
         }
     )
-    calling.end(step, run, Fault(error, retryable=False))
+    calling.end(step, run, Fault(error, retryable=False, forget=True))

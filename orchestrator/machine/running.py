@@ -28,6 +28,9 @@ class RunHandler(Handler):
     def run_failed(self, step: Step, frame: str, fault: Fault) -> None:
         _of(step, frame).run_failed(step, frame, fault)
 
+    def reopen(self, step: Step, frame: str, left_ms: int | None) -> None:
+        _of(step, frame).reopen(step, frame, left_ms)
+
 
 def _of(step: Step, frame: str) -> Handler:
     return _HANDLERS[type(step.task(frame).body)]

@@ -42,7 +42,10 @@ def started(step: Step, event: JsonObject) -> None:
 
 
 def ended(step: Step, status: str) -> None:
-    """With `after`, an instance that ends sees to the next one; a cancelled one ends the row."""
+    """With `after`, an instance that ends sees to the next one; a cancelled one ends the row. One
+    that was retried has done so when it faulted."""
+    if "retries" in step.snapshot:
+        return
     schedule = _schedule(step)
     if schedule is not None and schedule.after_ms is not None and status != "cancelled":
         _send(step, schedule, step.now_ms + schedule.after_ms)

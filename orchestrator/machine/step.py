@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from orchestrator.definition import Definition
 from orchestrator.definition.nodes import Block, Task
-from orchestrator.machine import scheduling
+from orchestrator.machine import retention, scheduling
 from orchestrator.machine.commands import (
     CancelTimer,
     Command,
@@ -188,8 +188,8 @@ class Step(Evaluating):
                 pending.append(state["child"])
             pending.extend(state.get("children", ()))
 
-    def close(self, frame: str) -> Child:
-        """Remove a frame with all that is below it; what it was."""
+    def close(self, frame: str, kept: JsonObject | None = None) -> Child:
+        """Remove a frame with all that is below it; what it was. `kept` gets what is removed."""
         closed = Child(frame, self.frames[frame])
         pending = [frame]
         while pending:
@@ -197,6 +197,8 @@ class Step(Evaluating):
             state = self.frames.pop(inside, None)
             if state is None:
                 continue
+            if kept is not None:
+                retention.keep(self, kept, inside, state)
             if inside != frame and "ended" not in state:
                 self._cancelled(state)
             if "run" in state:
@@ -226,16 +228,16 @@ class Step(Evaluating):
     def failed(self, frame: str, fault: Fault) -> None:
         """A frame fails: it is closed, and what contains it decides."""
         if not frame:
-            self.fault(fault.error)
+            self.fault(fault.error, fault)
             return
         node = self.node(frame)
         if isinstance(node, Task):
             self.note("task.faulted", node, error=brief(fault.error))
         self._abandon(frame)
-        child = self.close(frame)
+        child = self.close(frame, retention.begin(fault, frame))
         parent: str = child.state["parent"]
         if not parent:
-            self.fault(fault.error)
+            self.fault(fault.error, fault)
         else:
             self.later(parent, self.handler(self.node(parent)).child_faulted, child, fault)
 
@@ -337,12 +339,12 @@ class Step(Evaluating):
             self.snapshot.pop(kept, None)
         self.snapshot["status"] = status
         self.snapshot["ended_ms"] = self.now_ms
-        self._tell_parent(status)
+        self.tell_parent(status)
         scheduling.ended(self, status)
         self.history.append({"type": f"instance.{status}", "status": status, **entry})
         self.commands.append(Finished())
 
-    def _tell_parent(self, status: str) -> None:
+    def tell_parent(self, status: str) -> None:
         """A child that is awaited says how it ended. A later commit may change what is in the
         snapshot (a retry), so the message takes from there only the output."""
         parent = self.snapshot.get("parent")
@@ -354,9 +356,11 @@ class Step(Evaluating):
                 told[key] = self.snapshot[key]
         self.send(CHILD_ENDED, told)
 
-    def fault(self, error: JsonObject) -> None:
-        """Fault the instance."""
+    def fault(self, error: JsonObject, fault: Fault | None = None) -> None:
+        """Fault the instance; `fault` is what came out of its tasks, if it did. What is needed to
+        go on after a `retry` stays, under `failed`."""
         self.snapshot["error"] = error
+        retention.store(self, fault)
         self.finish("faulted", error=error)
 
     def complete(self, output: Any) -> None:

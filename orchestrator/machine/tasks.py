@@ -6,12 +6,21 @@ from __future__ import annotations
 from typing import Any
 
 from orchestrator.definition.nodes import Duration, Task
+from orchestrator.machine.errors import Fault
 from orchestrator.machine.scope import Scope
 from orchestrator.machine.step import Step
 
 
 def enter(step: Step, frame: str, raw: Any) -> None:
     """Begin the task of a new frame, or skip it."""
+    try:
+        _enter(step, frame, raw)
+    except Fault as fault:
+        fault.raw = [raw]  # a retry begins with it
+        raise
+
+
+def _enter(step: Step, frame: str, raw: Any) -> None:
     task = step.task(frame)
     if task.condition is not None:
         scope = Scope(step, frame, task, raw=raw)

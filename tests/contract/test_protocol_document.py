@@ -48,6 +48,9 @@ BUILT = {
         evidence={"signal": "SIGKILL"},
     ),
     "command": messages.command_body(reason="customer called"),
+    "retry": messages.command_body(
+        reason="mended", **{"from": "/do/3/reserve", "input": {"order_id": 4711}}
+    ),
     "signal": messages.signal_body(data={"approved": True}),
     "child_start": messages.start_body(
         instance=child_id("order-4711", 3),

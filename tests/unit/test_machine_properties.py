@@ -9,6 +9,7 @@ from orchestrator.definition import parse
 from orchestrator.machine import DEFAULT_LIMITS, Dispatch, Send, SetTimer, advance
 from orchestrator.machine.children import CANCEL_CHILD
 from orchestrator.machine.correlation import Key
+from orchestrator.machine.retrying import places
 from orchestrator.machine.step import START_CHILD
 from tests.support.machine import HEADER, Driver, define
 
@@ -203,7 +204,7 @@ MOVES = st.lists(
             + ["event"] * 4
             + ["signal"]
             + ["old", "suspend", "resume", "odd"]
-            + ["cancel", "fault"]
+            + ["cancel", "fault", "retry", "retry"]
         ),
         st.integers(0, 50),
         OUTCOMES,
@@ -245,6 +246,12 @@ def next_event(driver, move):
         return {"kind": "signal", "name": name, "sequence": 100 + pick, "data": output}
     if what == "event":
         return cloud_event(driver, pick, output)
+    if what == "retry":
+        event = {"kind": "command", "verb": "retry", "sequence": 200 + pick}
+        if driver.status == "faulted" and pick % 2:
+            known = places(driver.definition, driver.state)
+            return {**event, "from": known[pick % len(known)], "input": output}
+        return event
     table = driver.state["runs" if what == "result" else "timers"]
     if not table:
         return None

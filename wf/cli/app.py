@@ -16,7 +16,7 @@ app = typer.Typer(
     name="wf",
     help="Deploy workflows, start them, and see what happened. `wf COMMAND --help` tells more.",
     epilog="Exit status: 0 done or completed, 1 faulted, cancelled, not found or refused, "
-    "2 usage, 3 the broker cannot be reached, 4 --timeout was over first.",
+    "2 usage, 3 the broker cannot be reached, 4 --timeout was over first, 5 only a part replayed.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -275,6 +275,46 @@ def resume(
     from wf.cli import steering
 
     raise typer.Exit(steering.command(_target(config, server), "resume", id, reason, json=json))
+
+
+@app.command()
+def retry(
+    id: options.Identifier,
+    from_: Annotated[
+        str | None,
+        typer.Option(
+            "--from", metavar="POINTER", help="The task to go on from; else the one that failed."
+        ),
+    ] = None,
+    input: Annotated[
+        str | None,
+        typer.Option(
+            "--input", metavar="JSON|@FILE|-", help="What it begins with; else what it was given."
+        ),
+    ] = None,
+    reason: options.Reason = None,
+    config: options.Config = None,
+    server: options.Server = None,
+    json: options.Json = False,
+) -> None:
+    """Let a faulted instance go on from the task that failed, or from a named one."""
+    from wf.cli import steering
+
+    target = _target(config, server)
+    raise typer.Exit(steering.retry(target, id, from_, input, reason, json=json))
+
+
+@app.command()
+def replay(
+    id: options.Identifier,
+    config: options.Config = None,
+    server: options.Server = None,
+    json: options.Json = False,
+) -> None:
+    """Fold the history of an instance and compare it with what is stored."""
+    from wf.cli import replaying
+
+    raise typer.Exit(replaying.replay(_target(config, server), id, json=json))
 
 
 @app.command()

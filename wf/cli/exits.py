@@ -9,6 +9,7 @@ FAILED = 1  # faulted, cancelled, not found, refused, invalid
 USAGE = 2  # the command line, or the settings it names, are wrong
 NO_BROKER = 3  # the broker cannot be reached or does not answer
 NOT_ENDED = 4  # --timeout was over before the instance ended
+PARTIAL = 5  # replay: not all of it could be compared
 INTERRUPTED = 130
 
 

@@ -1,11 +1,11 @@
-"""`wf signal`, `wf emit`, `wf cancel`, `wf suspend`, `wf resume`."""
+"""`wf signal`, `wf emit`, `wf cancel`, `wf suspend`, `wf resume`, `wf retry`."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from wf.cli import exits, inputs, output, session
-from wf.client import Client
+from wf.client import UNCHANGED, Client
 from wf.errors import NotEnded, WfError
 from wf.instances import Instance
 
@@ -58,6 +58,37 @@ def command(target: session.Target, verb: str, id: str, reason: str | None, *, j
             id, reason
         )
         return _tell(verb, await _confirmed(client, verb, id), json)
+
+    return session.run(target, work)
+
+
+def retry(
+    target: session.Target,
+    id: str,
+    place: str | None,
+    input: str | None,
+    reason: str | None,
+    *,
+    json: bool,
+) -> int:
+    """Let a faulted instance go on, and look whether it does."""
+    inputs.check_name("instance", id)
+    given = UNCHANGED if input is None else inputs.read_json(input, "--input")
+
+    async def work(client: Client) -> int:
+        try:
+            found = await client.retry(id, reason, from_=place, input=given, timeout_s=CONFIRM_S)
+        except NotEnded as error:
+            if not json:
+                output.note(str(error))
+            shape = {"id": id, "status": "faulted", "confirmed": False}
+        else:
+            shape = {"id": id, "status": found.status, "confirmed": True}
+            if not json:
+                output.print_line(f"{id} is {found.status}")
+        if json:
+            output.print_json(shape)
+        return exits.OK
 
     return session.run(target, work)
 

@@ -1,0 +1,58 @@
+"""Letting a faulted instance go on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from wf import definitions, instances, subjects
+from wf.errors import NotFound, WfError
+from wf.instances import Instance
+from wf.jetstream.port import Port
+from wf.plugins import resolve
+
+JsonObject = dict[str, Any]
+
+
+async def command(
+    port: Port, id: str, place: str | None, given: list[Any]
+) -> tuple[int, JsonObject]:
+    """The instance's revision, and the `from` and `input` that a retry needs; {} for neither.
+
+    `place`: the task to go on from, None for the one that failed; `given`: [its input], or [] for
+    what it was given before. Raises NotFound, WfError.
+    """
+    instance = await instances.get(port, id)
+    if instance.status != "faulted":
+        raise WfError(f"retry refused: instance {id} is {instance.status}, not faulted")
+    if place is None and not given and "failed" in instance.snapshot:
+        await _check_child(port, instance)
+    document = await _document(port, instance)
+    history = [entry.message for entry in await instances.history(port, id)]
+    plan: JsonObject = resolve("retry.plan")(document, instance.snapshot, history, place, given)
+    return instance.revision, plan
+
+
+async def _document(port: Port, instance: Instance) -> JsonObject:
+    snapshot = instance.snapshot
+    where = (snapshot["namespace"], snapshot["workflow"], snapshot["version"])
+    found = await definitions.find(port, *where) if snapshot["version"] else None
+    if found is None:
+        name = f"{subjects.qualified(*where[:2])} {where[2]}".strip()
+        raise NotFound(f"the definition {name} is not registered: deploy it, then retry")
+    document: JsonObject = orjson.loads(found.body)
+    return document
+
+
+async def _check_child(port: Port, instance: Instance) -> None:
+    """A child that is to go on must still be there; nobody would answer for it."""
+    failed = instance.snapshot["failed"]
+    spent = failed.get("frames", {}).get(failed.get("at"), {}).get("spent", {})
+    child = spent.get("child")
+    if child is None or spent.get("status") != "faulted":
+        return
+    if await instances.find(port, child) is None:
+        raise WfError(
+            f"its child {child}, which faulted, has expired: name a task with --from instead"
+        )

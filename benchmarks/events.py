@@ -20,6 +20,7 @@ ONE_AT_A_TIME = 300
 LISTENERS = int(os.environ.get("WF_BENCH_LISTENERS", "20000"))
 BATCH = 500
 IDLE_S = 5.0
+QUIET_CPU_S = 0.03
 LIMIT_S = 300.0
 
 JsonObject = dict[str, Any]
@@ -74,16 +75,13 @@ class Ends:
             await self.none_left.wait()
 
 
-async def _waiting(client: Client, count: int) -> None:
-    """Until so many entries are in the index and have been looked back for."""
-    stream, consumer = topology.WORKFLOW_LISTENERS, topology.READ_BACK
+async def _quiet(tree: Tree) -> None:
+    """Until the orchestrator has nothing to do: all have begun to wait."""
     async with asyncio.timeout(LIMIT_S):
-        while True:
-            entries = await client.port.subjects(stream, "$KV.WORKFLOW_LISTENERS.>")
-            last = await client.port.last_sequence(stream)
-            if len(entries) >= count and await client.port.ack_floor(stream, consumer) >= last:
-                return
-            await asyncio.sleep(0.2)
+        before = -1.0
+        while (now := tree.cpu_s()["orchestrator"]) - before > QUIET_CPU_S:
+            before = now
+            await asyncio.sleep(1.0)
 
 
 async def _latency(config: Path) -> list[float]:
@@ -113,7 +111,7 @@ async def _many(tree: Tree, kind: str) -> JsonObject:
         run = fresh_id()
         starts = [Start(workflow, {"n": f"{run}{n}"}) for n in range(LISTENERS)]
         await client.start_many(starts)
-        await asyncio.sleep(5.0)
+        await _quiet(tree)
         after = tree.pss_bytes()["orchestrator"]
         cpu_s = tree.cpu_s()["orchestrator"]
         await asyncio.sleep(IDLE_S)

@@ -27,6 +27,19 @@ def child(workflow: str, **more: Any) -> JsonObject:
     return {"run": {"workflow": {"namespace": "default", "name": workflow, **more}}}
 
 
+def emit(type_: str, n: Any) -> JsonObject:
+    """An event that says whose it is."""
+    return {
+        "emit": {"event": {"with": {"type": type_, "data": {"of": "${ $workflow.id }", "n": n}}}}
+    }
+
+
+def own(type_: str) -> JsonObject:
+    """The filter for an event of one's own."""
+    correlate = {"of": {"from": ".data.of", "expect": "${ $workflow.id }"}}
+    return {"with": {"type": type_}, "correlate": correlate}
+
+
 FLOWS: dict[str, list[JsonObject]] = {
     "chain": [{"one": call("add")}, {"two": call("add")}, {"three": call("add")}],
     "instant": [{"only": {"set": {"n": "${ .n + 1 }"}}}],
@@ -147,6 +160,35 @@ FLOWS: dict[str, list[JsonObject]] = {
         {"tell": {"emit": {"event": {"with": {"type": "left", "data": {"n": "${ .n }"}}}}}},
         {"then": {"set": {"n": "${ .data.n }"}}},
     ],
+    "hears": [
+        {"early": emit("early", "${ .n }")},
+        {"rest": {"wait": {"milliseconds": 300}}},
+        {
+            "hear": {
+                "listen": {"to": {"one": own("early")}},
+                "export": {"as": "${ {heard: .[0].n} }"},
+            }
+        },
+        {
+            "talk": {
+                "fork": {
+                    "branches": [
+                        {"ears": {"listen": {"to": {"all": [own("a"), own("b")]}}}},
+                        {
+                            "mouth": {
+                                "do": [
+                                    {"up": call("add", **{"with": {"n": 0}})},
+                                    {"b": emit("b", 2)},
+                                    {"a": emit("a", 1)},
+                                ]
+                            }
+                        },
+                    ]
+                }
+            }
+        },
+        {"sum": {"set": {"n": "${ (.[0] | map(.n) | add) + $context.heard }"}}},
+    ],
     "rests": [{"rest": {"wait": {"days": 2}}}],
     "poison": [{"one": call("add")}],
 }
@@ -172,6 +214,7 @@ EXPECTED: dict[str, Callable[[int], tuple[str, Any]]] = {
     "parent": lambda n: ("completed", {"n": (n + 5) + (n + 4)}),
     "disappointed": lambda n: ("completed", {"n": 8}),
     "careless": lambda n: ("completed", {"n": n}),
+    "hears": lambda n: ("completed", {"n": n + 3}),
     "rests": lambda n: ("cancelled", None),
     "poison": lambda n: ("faulted", None),
 }

@@ -3,7 +3,8 @@
 import orjson
 import pytest
 
-from orchestrator.inbound import Item, Unreadable, read, to_event
+from orchestrator.inbound import Item, Unreadable, listener_key, read, to_event
+from wf import messages
 from wf.errors import MessageError
 from wf.jetstream.port import Delivery
 
@@ -82,3 +83,16 @@ def test_a_message_that_breaks_the_protocol_is_unreadable(subject: str, body: ob
 def test_bytes_that_are_no_json_are_refused_with_the_subject() -> None:
     with pytest.raises(MessageError, match=r"workflow\.start\.order: not JSON"):
         to_event("workflow.start.order", b"{", 1, 0)
+
+
+def test_the_entry_of_an_event_is_only_believed_about_its_own_listener():
+    def key(subject, entry):
+        body = messages.matched_body(event={}, sequence=1, time_ms=1, entry=entry)
+        item = read(delivery(subject, body))
+        return listener_key(item)
+
+    subject = "workflow.signal.received.i.12"
+    assert key(subject, "paid.all.i.12") == "paid.all.i.12"
+    for forged in ("paid.all.j.12", "paid.all.i.13", ">.i.12", "paid.*.i.12", 5, None):
+        assert key(subject, forged) is None
+    assert key("workflow.command.requested.i.cancel", "paid.all.i.12") is None

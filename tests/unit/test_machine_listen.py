@@ -485,3 +485,18 @@ def test_a_listen_that_cannot_be_is_refused_with_its_place(task, says):
     with pytest.raises(DefinitionError) as refused:
         define({"hear": task})
     assert says in str(refused.value)
+
+
+def test_a_timeout_ends_the_listening():
+    driver = started(listen({"one": of("t")}, timeout={"after": "PT5M"}))
+    driver.fire()
+    assert driver.state["error"]["type"] == f"{ERRORS}timeout"
+    assert driver.state["error"]["status"] == 408
+    assert len(sent(driver, "unlisten")) == 1
+
+
+def test_an_event_in_time_ends_the_timeout():
+    driver = started(listen({"one": of("t")}, timeout={"after": "PT5M"}))
+    driver.event("t", 1, 1)
+    assert output(driver) == [1]
+    assert driver.state["timers"] == {}

@@ -2,36 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from orchestrator.definition import duration as durations
 from orchestrator.definition import parse
 from orchestrator.offline import MAX_EVENTS, Asked, Offline
 from orchestrator.stubs import read_stubs
 from orchestrator.watching import Seen, Watcher
+from wf import cloudevents
+from wf.errors import DefinitionError, MessageError
 from wf.messages import COMPLETED
 
 JsonObject = dict[str, Any]
 
 
 def explain(
-    source: str | bytes, file: str, input: Any, stubs: Mapping[str, Any], now_ms: int
+    source: str | bytes,
+    file: str,
+    input: Any,
+    stubs: Mapping[str, Any],
+    now_ms: int,
+    events: Sequence[JsonObject] = (),
 ) -> JsonObject:
     """Run the definition with stubbed activities, and say what every task got and gave.
 
-    `stubs`: by activity name or task pointer (orchestrator/stubs.py). The answer is what
+    `stubs`: by activity name or task pointer (orchestrator/stubs.py); `events`: CloudEvents that
+    come, each after its `$after`. The answer is what
     `wf explain --json` prints (docs/guide.md). Raises DefinitionError.
     """
     definition = parse(source, file)
     watcher = Watcher()
     offline = Offline(definition, read_stubs(stubs), now_ms, step_type=watcher.step)
+    for number, event in enumerate(events, 1):
+        _publish(offline, number, event)
     offline.start(input)
-    events = 0
-    while events < MAX_EVENTS and offline.step() is not None:
+    applied = 0
+    while applied < MAX_EVENTS and offline.step() is not None:
         watcher.settle(offline.state["frames"])
-        events += 1
+        applied += 1
     watcher.settle(offline.state["frames"])
-    return _shape(offline, watcher, whole=events < MAX_EVENTS)
+    return _shape(offline, watcher, whole=applied < MAX_EVENTS)
+
+
+def _publish(offline: Offline, number: int, given: JsonObject) -> None:
+    """An event with what it lacks filled in. Raises DefinitionError."""
+    event = {"specversion": cloudevents.SPEC_VERSION, "id": str(number), "source": "/stub", **given}
+    after = event.pop("$after", 0)
+    try:
+        cloudevents.check(event)
+        offline.publish(event, 0 if after == 0 else durations.from_value(after))
+    except (MessageError, durations.DurationError) as error:
+        raise DefinitionError([f"event {number}: {error}"]) from None
 
 
 def _shape(offline: Offline, watcher: Watcher, *, whole: bool) -> JsonObject:

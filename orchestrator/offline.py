@@ -22,14 +22,18 @@ from orchestrator.machine import (
     SetTimer,
     Transition,
     advance,
+    consuming,
 )
-from orchestrator.machine.step import START_CHILD, Step
+from orchestrator.machine.correlation import Key
+from orchestrator.machine.emitting import EMIT
+from orchestrator.machine.step import LISTEN, START_CHILD, Step
 from orchestrator.stubs import Answer, Stubs
 from wf.messages import COMPLETED
 
 JsonObject = dict[str, Any]
 
 MAX_EVENTS = 10_000
+_ARRIVAL = "arrival"  # of a CloudEvent; not an event of the machine's
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,7 @@ class Offline:
     asked: list[Asked] = field(default_factory=list)
     _queue: list[tuple[int, int, JsonObject]] = field(default_factory=list)
     _queued: int = 0
+    _arrived: list[tuple[int, JsonObject]] = field(default_factory=list)  # CloudEvents, with times
 
     def start(self, input: Any) -> Transition:
         definition = self.definition
@@ -99,6 +104,9 @@ class Offline:
             if event["kind"] == "timer" and str(event["timer"]) not in self.state["timers"]:
                 continue  # cancelled meanwhile: time does not pass for it
             self.now_ms = max(self.now_ms, due_ms)
+            if event["kind"] == _ARRIVAL:
+                self._arrive(event["event"])
+                continue
             return self.feed(event)
         return None
 
@@ -119,6 +127,10 @@ class Offline:
         self._queued += 1
         heapq.heappush(self._queue, (self.now_ms + after_ms, self._queued, event))
 
+    def publish(self, event: JsonObject, after_ms: int = 0) -> None:
+        """A CloudEvent comes, for whoever listens then or looks back later."""
+        self.later({"kind": _ARRIVAL, "event": event}, after_ms)
+
     @property
     def state(self) -> JsonObject:
         assert self.snapshot is not None
@@ -133,9 +145,30 @@ class Offline:
             self._call(command.run)
         elif isinstance(command, Send) and command.kind == START_CHILD:
             self._run_child(command.body)
+        elif isinstance(command, Send) and command.kind == EMIT:
+            self.publish(command.body["event"])
+        elif isinstance(command, Send) and command.kind == LISTEN:
+            self._look_back(Key.parse(command.body["key"]).listener, command.body["from_ms"])
         elif isinstance(command, SetTimer):
             due_ms: int = self.state["timers"][str(command.timer)]["due_ms"]
             self.later({"kind": "timer", "timer": command.timer}, due_ms - self.now_ms)
+
+    def _arrive(self, event: JsonObject) -> None:
+        self._arrived.append((self.now_ms, event))
+        for frame, state in self.state["frames"].items():
+            if consuming.is_open(state):
+                self._deliver(frame, len(self._arrived))
+
+    def _look_back(self, frame: str, from_ms: int) -> None:
+        for number, (time_ms, _) in enumerate(self._arrived, 1):
+            if time_ms >= from_ms:
+                self._deliver(frame, number)
+
+    def _deliver(self, frame: str, number: int) -> None:
+        """The event as the correlator would bring it; the machine decides whether it fits."""
+        time_ms, event = self._arrived[number - 1]
+        delivered = {"kind": "event", "listener": frame, "sequence": number, "time_ms": time_ms}
+        self.later({**delivered, "event": event, "match": f"{frame}:{number}"})
 
     def _call(self, number: int) -> None:
         run = self.state["runs"][str(number)]

@@ -178,3 +178,33 @@ def test_a_child_is_answered_by_the_stub_of_its_workflow():
     failing = Offline(definition, read_stubs({"sales.ship": {"$error": {"title": "No stock"}}}))
     assert failing.run({"n": 1})
     assert failing.state["error"]["title"] == "No stock"
+
+
+LISTENER = """
+document: {dsl: 1.0.3, namespace: default, name: approval, version: 1.0.0}
+do:
+  - ask: {emit: {event: {with: {type: asked, source: /shop, data: {n: "${ .n }"}}}}}
+  - wait:
+      listen: {to: {one: {with: {type: answered}}}}
+      timeout: {after: PT1H}
+"""
+
+
+def test_events_that_come_reach_who_listens():
+    event = {"type": "answered", "data": {"yes": True}, "$after": "PT10M"}
+    shape = explain(LISTENER, "f", {"n": 1}, {}, 0, [{"type": "other"}, event])
+    assert (shape["output"], shape["took_ms"]) == ([{"yes": True}], 600_000)
+
+
+def test_without_its_event_the_listener_waits_for_its_timeout():
+    assert explain(LISTENER, "f", {"n": 1}, {}, 0)["error"]["status"] == 408
+
+
+def test_an_event_that_the_workflow_emits_may_be_its_own():
+    own = LISTENER.replace("type: answered", "type: asked")
+    assert explain(own, "f", {"n": 1}, {}, 0)["output"] == [{"n": 1}]
+
+
+def test_an_event_that_is_none_is_refused():
+    with pytest.raises(DefinitionError, match="event 1: "):
+        explain(LISTENER, "f", {}, {}, 0, [{"type": 5}])

@@ -75,12 +75,20 @@ def explain(
         str | None,
         typer.Option("--stubs", metavar="FILE", help="The same from a YAML or JSON object."),
     ] = None,
+    event: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--event",
+            metavar="JSON|@FILE",
+            help="A CloudEvent that comes, after its `$after`. Repeatable.",
+        ),
+    ] = None,
     json: options.Json = False,
 ) -> None:
     """Run a definition here with stubbed activities, and show what every task gets and gives."""
     from wf.cli import explaining
 
-    raise typer.Exit(explaining.explain(file, input, stub or [], stubs, json=json))
+    raise typer.Exit(explaining.explain(file, input, stub or [], stubs, event or [], json=json))
 
 
 @app.command()

@@ -23,13 +23,21 @@ STYLES = {**render.STYLES, "skipped": "dim", "open": "blue"}
 
 
 def explain(
-    file: str, input: str | None, stubs: Sequence[str], stubs_file: str | None, *, json: bool
+    file: str,
+    input: str | None,
+    stubs: Sequence[str],
+    stubs_file: str | None,
+    events: Sequence[str],
+    *,
+    json: bool,
 ) -> int:
     """Run it, print it. The status is that of the run: a run that faults or waits fails."""
     value = inputs.read_json(input, "--input")
     given = _stubs(stubs, stubs_file)
     source = _bytes(file)
-    shape: JsonObject = resolve("explain")(source, file, value, given, time.time_ns() // 1_000_000)
+    shape: JsonObject = resolve("explain")(
+        source, file, value, given, time.time_ns() // 1_000_000, [_event(text) for text in events]
+    )
     if json:
         output.print_json(shape)
     else:
@@ -44,6 +52,15 @@ def _bytes(file: str) -> bytes:
         return Path(file).read_bytes()
     except OSError as error:
         raise inputs.UsageError(f"{file}: cannot read it: {error.strerror or error}") from error
+
+
+def _event(text: str) -> JsonObject:
+    event = inputs.read_json(text, "--event")
+    if not isinstance(event, dict) or not event.get("type"):
+        raise inputs.UsageError(
+            f"""--event {text}: write a CloudEvent, such as '{{"type": "paid", "data": {{}}}}'"""
+        )
+    return event
 
 
 def _stubs(texts: Sequence[str], file: str | None) -> JsonObject:

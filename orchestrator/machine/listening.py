@@ -3,7 +3,8 @@
 While the frame is open, entries of WORKFLOW_LISTENERS point at it; whoever publishes a CloudEvent
 that an entry may stand for has it delivered as a machine event of kind `event`:
 
-    listener   the frame
+    listener   the frame, and "-<n>" when it was opened again by the nth retry: a name that was
+               taken back never comes again, so a late message about it can do no harm
     sequence   of the CloudEvent in its stream; each counts once for a listener
     time_ms    when that stream stored it
     event      the CloudEvent
@@ -57,6 +58,7 @@ class ListenHandler(Handler):
         """Listen again, for the values that were expected; what came since counts as far back as
         the buffer reaches."""
         if consuming.is_open(step.frames[frame]):
+            step.edit(frame)["listener"] = f"{frame}-{step.snapshot['retries']}"
             _register(step, frame, None)
             step.later(frame, signals.offer)
 
@@ -96,7 +98,7 @@ def _entry(
         type_token(one.type if one is not None else None),
         digest(tuple(spec), values),
         snapshot["id"],
-        frame,
+        step.frames[frame].get("listener", frame),
     )
     # Without a correlation nothing says that an event from before the instance is meant for it.
     from_ms = max(step.now_ms - step.limits.event_buffer_ms, 0)
@@ -112,26 +114,32 @@ def reason_to_ignore(snapshot: JsonObject, event: JsonObject) -> str | None:
     shape = tuple(type(event.get(key)) for key in ("listener", "sequence", "time_ms", "event"))
     if shape != (str, int, int, dict) or event.get("match") != f"{listener}:{sequence}":
         return "malformed"
-    state = snapshot["frames"].get(listener)
-    if state is None or not consuming.is_open(state):
+    frame = frame_of(listener)
+    state = snapshot["frames"].get(frame)
+    if state is None or not consuming.is_open(state) or state.get("listener", frame) != listener:
         return "late"
     if sequences.has(state["seen"], sequence):
         return "duplicate"
-    opened = int(listener)
+    opened = int(frame)
     for consumed, last_frame, _ in snapshot.get("consumed", ()):
         if consumed == sequence and last_frame < opened:
             return "consumed"
     return None
 
 
+def frame_of(listener: str) -> str:
+    """The frame of the listener's name."""
+    return listener.partition("-")[0]
+
+
 def unfit(step: Step, event: JsonObject) -> str | None:
     """Why an event that comes while the instance is suspended need not be kept."""
-    return "filter" if fit(step, event["listener"], event["event"]) is None else None
+    return "filter" if fit(step, frame_of(event["listener"]), event["event"]) is None else None
 
 
 def apply(step: Step, event: JsonObject) -> str | None:
     """Take an event that is not to be ignored; why not, when no filter wants it."""
-    frame: str = event["listener"]
+    frame = frame_of(event["listener"])
     found = fit(step, frame, event["event"])
     if found is None:
         return "filter"

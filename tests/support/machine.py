@@ -133,7 +133,7 @@ class Driver:
     ) -> Transition:
         """A CloudEvent for a listener: the frame of the only listen unless one is given."""
         if listener is None:
-            listener = self.only_listener
+            listener = self.name_of(self.only_listener)
         event = {"specversion": "1.0", "id": f"e{sequence}", "source": "/test", "type": type_}
         if data is not None:
             event["data"] = data
@@ -159,6 +159,11 @@ class Driver:
         """The frames that listen, the oldest first."""
         frames = self.state["frames"]
         return sorted((f for f, s in frames.items() if "seen" in s and "done" not in s), key=int)
+
+    def name_of(self, frame: str) -> str:
+        """By what name events are sent to the listen of this frame."""
+        name: str = self.state["frames"][frame].get("listener", frame)
+        return name
 
     @property
     def only_listener(self) -> str:

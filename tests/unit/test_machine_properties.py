@@ -280,7 +280,7 @@ def cloud_event(driver, pick, data):
     """An event for one of the listeners; at times one that was there before."""
     if not driver.listeners:
         return None
-    listener = driver.listeners[pick % len(driver.listeners)]
+    listener = driver.name_of(driver.listeners[pick % len(driver.listeners)])
     type_ = ["x.done", "x.other", "x.third"][pick % 3]
     event = {"specversion": "1.0", "id": str(pick), "source": "/s", "type": type_, "data": data}
     return {
@@ -318,7 +318,7 @@ def check(driver):
             assert str(command.run) in state["runs"]
         if isinstance(command, SetTimer):
             assert str(command.timer) in state["timers"]
-    assert registered(driver) == set(driver.listeners)
+    assert registered(driver) == {driver.name_of(frame) for frame in driver.listeners}
     if driver.terminal:
         assert "ended_ms" in state
         assert ("error" in state) is (driver.status == "faulted")

@@ -132,6 +132,7 @@ DIFFERENCES = [
     (".a // 5", True, ("value", 5), ("error", None)),
     ('has("a")?', None, ("error", None), ("value", False)),
     ("with_entries(.)?", [1], ("value", {"0": 1}), ("error", None)),
+    ("reduce range(2) as $i (0; empty)", None, ("error", None), ("value", None)),
     ("100000000000000001 + 1", None, ("value", 10**17 + 2), ("value", 10**17)),
 ]
 

@@ -1,0 +1,288 @@
+"""A document of our own for the construct of every example of the specification, and its fate.
+
+The names are those of the specification's `examples/` directories, all versions of DSL 1.0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+JsonObject = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """`body` is the definition without its `document`. It ends with `output` (or `error`, its
+    status), or is `refused` with a problem that has these words."""
+
+    names: tuple[str, ...]
+    body: str
+    input: Any = None
+    stubs: JsonObject = field(default_factory=dict)
+    events: tuple[JsonObject, ...] = ()
+    output: Any = None
+    error: int | None = None
+    sent: Any = None  # what the last call was given, when that matters
+    refused: tuple[str, ...] = ()
+
+
+def runs(names: str, body: str, **more: Any) -> Example:
+    return Example(tuple(name.strip() for name in names.split(",")), body, **more)
+
+
+def refused(names: str, body: str, *words: str) -> Example:
+    return Example(tuple(name.strip() for name in names.split(",")), body, refused=words)
+
+
+DOWN = {"$error": {"type": "about:down", "status": 503, "title": "Down"}}
+READING = {"type": "room.reading", "source": "/sensor"}
+
+EXAMPLES: list[Example] = [
+    # Task lists, data, conditions
+    runs("do-single", "do: [{fetch: {call: look_up}}]", stubs={"look_up": 1}, output=1),
+    runs(
+        "do-multiple, do-single-multiple",
+        "do: [{fetch: {call: look_up}}, {keep: {call: store, with: {value: '${ .n }'}}}]",
+        stubs={"look_up": {"n": 1}, "store": {"kept": "${ .value }"}},
+        output={"kept": 1},
+    ),
+    runs("set", "do: [{shape: {set: {kind: circle, size: '${ .size }'}}}]", input={"size": 2},
+         output={"kind": "circle", "size": 2}),
+    runs("set-expression", "do: [{shape: {set: '${ .shape }'}}]", input={"shape": {"size": 2}},
+         output={"size": 2}),
+    runs(
+        "conditional-task",
+        """
+do:
+  - raise_alarm: {if: .degrees > 30, set: {alarm: true}}
+  - note: {if: '${ .degrees <= 30 }', set: {alarm: false}}
+""",
+        input={"degrees": 12},
+        output={"alarm": False},
+    ),
+    runs(
+        "switch-then-string",
+        """
+do:
+  - sort:
+      switch:
+        - paper: {when: .kind == "paper", then: post}
+        - file: {when: .kind == "file", then: send}
+        - otherwise: {then: complain}
+  - post: {set: {by: post}, then: end}
+  - send: {set: {by: mail}, then: end}
+  - complain: {set: {by: nobody}}
+""",
+        input={"kind": "file"},
+        output={"by": "mail"},
+    ),
+    # Loops and branches
+    runs(
+        "for, for-inline-array",
+        "do: [{all: {for: {each: pet, in: .pets, at: n}, do: "
+        "[{visit: {set: {last: '${ $pet }', n: '${ $n }'}}}]}}]",
+        input={"pets": ["cat", "dog"]},
+        output={"last": "dog", "n": 1},
+    ),
+    runs(
+        "while",
+        "do: [{all: {for: {in: '[range(10)]'}, while: .n < 3, do: "
+        "[{add: {set: {n: '${ .n + 1 }'}}}]}}]",
+        input={"n": 0},
+        output={"n": 3},
+    ),
+    runs(
+        "fork",
+        "do: [{race: {fork: {compete: true, branches: [{slow: {wait: PT1H}}, "
+        "{quick: {call: ring}}]}}}]",
+        stubs={"ring": "rung"},
+        output="rung",
+    ),
+    # Waiting and starting
+    runs("wait-duration-inline", "do: [{rest: {wait: {hours: 1, days: 5}}}]", input=7, output=7),
+    runs("wait-duration-iso8601", "do: [{rest: {wait: PT1M5S}}]", input=7, output=7),
+    runs("schedule-cron, cron-schedule", "schedule: {cron: '0 6 * * *'}\ndo: [{a: {set: {b: 1}}}]",
+         output={"b": 1}),
+    refused(
+        "schedule-event-driven, event-driven-schedule",
+        "schedule: {on: {one: {with: {type: room.reading}}}}\ndo: [{a: {set: {b: 1}}}]",
+        "/schedule/on",
+    ),
+    # Events
+    runs(
+        "emit",
+        "do: [{tell: {emit: {event: {with: {source: /shop, type: order.placed, "
+        "data: {n: '${ .n }'}}}}, output: {as: .data}}}]",
+        input={"n": 3},
+        output={"n": 3},
+    ),
+    refused(
+        "emit-cc, emit-additional-sink",
+        "do: [{tell: {emit: {event: {with: {source: /shop, type: order.placed}}, cc: [x]}}}]",
+        "/do/0/tell/emit/cc", "unknown key",
+    ),
+    runs(
+        "listen-to-one",
+        "do: [{hear: {listen: {to: {one: {with: {type: room.reading}}}}}}]",
+        events=({**READING, "data": {"c": 20}},),
+        output=[{"c": 20}],
+    ),
+    runs(
+        "listen-to-any",
+        "do: [{hear: {listen: {to: {any: [{with: {type: hot}}, {with: {type: cold}}]}}}}]",
+        events=({"type": "cold", "data": {"c": -5}},),
+        output=[{"c": -5}],
+    ),
+    runs(
+        "listen-to-any-filter",
+        "do: [{hear: {listen: {to: {any: [{with: {type: room.reading, data: '${ .c > 30 }'}}]}}}}]",
+        events=({**READING, "data": {"c": 20}}, {**READING, "data": {"c": 31}}),
+        output=[{"c": 31}],
+    ),
+    runs(
+        "listen-to-all",
+        "do: [{hear: {listen: {to: {all: [{with: {type: paid}}, {with: {type: packed}}]}}}}]",
+        events=({"type": "packed", "data": 1}, {"type": "paid", "data": 2}),
+        output=[1, 2],
+    ),
+    runs(
+        "listen-to-all read-envelope",
+        "do: [{hear: {listen: {to: {all: [{with: {type: paid}}]}, read: envelope}, "
+        "output: {as: '[.[].type]'}}}]",
+        events=({"type": "paid", "data": 2},),
+        output=["paid"],
+    ),
+    runs(
+        "listen-to-any-until-condition",
+        "do: [{hear: {listen: {to: {any: [{with: {type: room.reading}}], until: 'length == 2'}}}}]",
+        events=tuple({**READING, "data": n} for n in range(3)),
+        output=[0, 1],
+    ),
+    runs(
+        "listen-to-any-until-consumed",
+        "do: [{hear: {listen: {to: {any: [{with: {type: room.reading}}], "
+        "until: {one: {with: {type: stop}}}}}}}]",
+        events=({**READING, "data": 1}, {"type": "stop", "$after": "PT1S"}),
+        output=[1],
+    ),
+    runs(
+        "listen-to-any-forever-foreach",
+        """
+do:
+  - hear:
+      listen: {to: {any: [], until: false}}
+      foreach:
+        item: event
+        do: [{one: {if: $event == 3, raise: {error: {type: full, status: 429}}}}]
+""",
+        events=tuple({**READING, "data": n, "$after": f"PT{n}S"} for n in (1, 2, 3)),
+        error=429,
+    ),
+    runs(
+        "accumulate-room-readings",
+        """
+do:
+  - hear:
+      listen:
+        to:
+          all:
+            - with: {type: room.warmth}
+              correlate: {room: {from: .data.room}}
+            - with: {type: room.damp}
+              correlate: {room: {from: .data.room}}
+      output: {as: '[.[].v]'}
+""",
+        events=(
+            {"type": "room.warmth", "data": {"room": 1, "v": 20}},
+            {"type": "room.damp", "data": {"room": 2, "v": 99}},
+            {"type": "room.damp", "data": {"room": 1, "v": 40}},
+        ),
+        output=[20, 40],
+    ),
+    # Errors
+    runs(
+        "raise-inline, raise-inline copy, raise",
+        "do: [{no: {raise: {error: {type: about:no, status: 400, title: No, detail: no more}}}}]",
+        error=400,
+    ),
+    runs(
+        "raise-reusable",
+        "use: {errors: {no: {type: about:no, status: 418}}}\ndo: [{no: {raise: {error: no}}}]",
+        error=418,
+    ),
+    runs(
+        "try-catch",
+        "do: [{t: {try: [{ask: {call: ask}}], catch: {errors: {with: {status: 503}}, as: e, "
+        "do: [{say: {set: {was: '${ $e.status }'}}}]}}}]",
+        stubs={"ask": DOWN},
+        output={"was": 503},
+    ),
+    runs(
+        "try-catch-then, try-catch-then-directive",
+        "do: [{t: {try: [{ask: {call: ask}}], catch: {then: last}}}, {next: {set: {n: 1}}}, "
+        "{last: {set: {n: 2}}}]",
+        stubs={"ask": DOWN},
+        output={"n": 2},
+    ),
+    runs(
+        "try-catch-retry-inline",
+        "do: [{t: {try: [{ask: {call: ask}}], catch: {retry: {delay: {seconds: 3}, "
+        "backoff: {exponential: {}}, limit: {attempt: {count: 5}}}}}}]",
+        stubs={"ask": {"$each": [DOWN, DOWN, "there"]}},
+        output="there",
+    ),
+    runs(
+        "try-catch-retry-reusable",
+        "use: {retries: {often: {delay: PT1S, limit: {attempt: {count: 3}}}}}\n"
+        "do: [{t: {try: [{ask: {call: ask}}], catch: {retry: often}}}]",
+        stubs={"ask": {"$each": [DOWN, "there"]}},
+        output="there",
+    ),
+    refused(
+        "task-level-catch-basic, task-level-catch-http, task-level-vs-try-catch",
+        "do: [{ask: {call: ask, catch: {do: [{say: {set: {n: 1}}}]}}}]",
+        "/do/0/ask/catch", 'unknown key "catch"',
+    ),
+    # Other workflows
+    runs(
+        "run-subflow",
+        "do: [{other: {run: {workflow: {namespace: default, name: greet, version: 1.0.0, "
+        "input: {who: '${ .who }'}}}}}]",
+        input={"who": "Ann"},
+        stubs={"greet": {"said": "${ .who }"}},
+        output={"said": "Ann"},
+    ),
+]  # fmt: skip
+
+for _kind, _names in {
+    "asyncapi": "asyncapi, call-asyncapi, call-asyncapi-publish, "
+    "call-asyncapi-subscribe-consume-amount, call-asyncapi-subscribe-consume-forever-foreach, "
+    "call-asyncapi-subscribe-consume-until, call-asyncapi-subscribe-consume-while",
+    "grpc": "call-grpc",
+    "mcp": "call-mcp, call-mcp-1, call-mcp-2",
+}.items():
+    EXAMPLES.append(
+        refused(_names, f"do: [{{ask: {{call: {_kind}, with: {{}}}}}}]", "/do/0/ask/call", _kind)
+    )
+EXAMPLES += [
+    refused(
+        "call-custom-function-cataloged, call-custom-function",
+        "do: [{ask: {call: 'log:1.0.0@shared'}}]",
+        "/do/0/ask/call", "catalogs are not supported",
+    ),
+    refused(
+        "mock-service-extension",
+        "use: {extensions: [{mock: {extend: call, before: [{a: {set: {b: 1}}}]}}]}\n"
+        "do: [{ask: {call: ask}}]",
+        "/use/extensions", "extensions are not supported",
+    ),
+    refused(
+        "run-container, run-container-with-name, run-container-with-pull-policy, "
+        "run-container-stdin-and-arguments, run-container-cleanup-always, "
+        "run-container-cleanup-eventually, run-return-all, run-return-code, run-return-none, "
+        "run-return-stderr",
+        "do: [{box: {run: {container: {image: busybox}}}}]",
+        "/do/0/box/run/container",
+    ),
+]  # fmt: skip

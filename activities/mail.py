@@ -1,4 +1,4 @@
-"""Messages to customers. One pool of workers serves both activities: [workers.mail]."""
+"""Messages to customers. One pool serves several activities: [workers.office]."""
 
 from wf import Context, activity
 

@@ -37,8 +37,13 @@ def keep(step: Step, kept: JsonObject, frame: str, state: JsonObject) -> None:
             kept[table][name] = entries[name]
 
 
-def store(step: Step, fault: Fault | None) -> None:
-    """The instance faults: put what the fault has closed, and what is still open, aside."""
+def store(step: Step, fault: Fault | None, interrupted: set[str]) -> None:
+    """The instance faults: put what the fault has closed, and what is still open, aside.
+
+    Nothing of it where one of these frames was about to do more in this very step (`interrupted`):
+    what it was to do is lost, and a retry that waits for it would wait for ever. Then a retry must
+    name a task.
+    """
     step.snapshot.pop("failed", None)
     if fault is not None and fault.forget:
         return
@@ -46,6 +51,8 @@ def store(step: Step, fault: Fault | None) -> None:
     failed: JsonObject = {}
     for name, table in (("frames", step.frames), ("runs", step.runs), ("timers", step.timers)):
         entries = {**kept.get(name, {}), **table}
+        if name == "frames" and not interrupted.isdisjoint(entries):
+            return
         if entries:
             failed[name] = entries
     if "at" in kept:

@@ -60,6 +60,7 @@ class Step(Evaluating):
 
     __slots__ = (
         "_fresh",
+        "_skipped",
         "_work",
         "commands",
         "definition",
@@ -96,6 +97,7 @@ class Step(Evaluating):
         self.timers: dict[str, JsonObject] = snapshot["timers"]
         self.commands: list[Command] = []
         self._fresh: set[str] = set()
+        self._skipped: set[str] = set()  # frames that were closed with work still to do
         self._work: deque[tuple[str, Work, tuple[Any, ...]]] = deque()
 
     # --- work ---------------------------------------------------------------------------------
@@ -121,7 +123,8 @@ class Step(Evaluating):
                 return
             frame, function, arguments = work.popleft()
             if frame and frame not in self.frames:
-                continue  # cancelled meanwhile
+                self._skipped.add(frame)  # cancelled meanwhile
+                continue
             try:
                 function(self, frame, *arguments)
             except Fault as fault:
@@ -360,7 +363,7 @@ class Step(Evaluating):
         """Fault the instance; `fault` is what came out of its tasks, if it did. What is needed to
         go on after a `retry` stays, under `failed`."""
         self.snapshot["error"] = error
-        retention.store(self, fault)
+        retention.store(self, fault, self._skipped.union(frame for frame, _, _ in self._work))
         self.finish("faulted", error=error)
 
     def complete(self, output: Any) -> None:

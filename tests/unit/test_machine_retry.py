@@ -410,3 +410,20 @@ def test_a_row_of_instances_has_one_successor_however_often_one_is_retried():
     driver.command("retry")
     driver.done(1)
     assert sends(driver) == []
+
+
+def test_branches_that_were_cut_off_in_the_very_step_of_the_fault_are_not_waited_for():
+    """The second branch had not begun when the first one failed: only a named task can go on."""
+    deep = {"do": [{"c": {"do": [{"d": CALL}]}}]}
+    driver = faulted({"f": {"fork": {"branches": [{"a": RAISE}, {"b": deep}]}}}, {"after": CALL})
+    assert "failed" not in driver.state
+    assert driver.command("retry").ignored == "from"
+    driver.command("retry", **{"from": "/do/1/after"}, input=7)
+    driver.done("fine")
+    assert (driver.status, driver.state["output"]) == ("completed", "fine")
+    assert driver.replay() == driver.state
+
+
+def test_branches_that_fail_in_one_step_are_not_waited_for():
+    driver = faulted({"f": {"fork": {"branches": [{"a": RAISE}, {"b": RAISE}]}}})
+    assert driver.command("retry").ignored == "from"

@@ -9,7 +9,7 @@ from pathlib import Path
 from supervisor.spec import ChildSpec, desired
 from wf.discovery import ModuleReport, probe
 from wf.errors import ConfigError
-from wf.pools import Pool, pools_for
+from wf.pools import Pool, fingerprints, pools_for
 from wf.settings import Settings, load
 
 IMPORT_TIMEOUT_S = 30.0
@@ -25,8 +25,8 @@ class Configuration:
 
     def specs(self, counts: Mapping[str, int] | None = None) -> list[ChildSpec]:
         """Every place that is wanted. `counts`: pool → processes, where not as pool.toml says."""
-        fingerprints = {module.path: module.fingerprint for module in self.modules}
-        return desired(self.settings, self.pools, fingerprints, counts)
+        texts = {module.path: module.fingerprint for module in self.modules}
+        return desired(self.settings, self.pools, texts | fingerprints(self.settings), counts)
 
     def stated_counts(self) -> dict[str, str]:
         """Pool → what pool.toml says of its processes, as text to compare."""

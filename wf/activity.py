@@ -82,10 +82,25 @@ def activity(
         if inspect.isgeneratorfunction(target):
             raise ConfigError([f"{where}: an activity returns its output; it cannot yield"])
         options = _options(where, name or target.__name__, timeout, retry, concurrency)
+        if options.name.startswith(subjects.RESERVED_PREFIX) and not is_builtin(target.__module__):
+            raise ConfigError([reserved(f"{where}: activity {options.name!r}")])
         setattr(target, MARK, options)
         return target
 
     return mark if function is None else mark(function)
+
+
+def is_builtin(module: str) -> bool:
+    """Whether a module, by its dotted name, is one of our own activities."""
+    return module.startswith("wf.builtin.")
+
+
+def reserved(what: str) -> str:
+    """The sentence for a name that only built-in activities may have."""
+    return (
+        f'{what}: names that begin with "{subjects.RESERVED_PREFIX}" belong to built-in'
+        ' activities: give it another, as in @activity(name="charge_card")'
+    )
 
 
 def location(function: Any) -> str:

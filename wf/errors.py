@@ -107,3 +107,8 @@ class ActivityError(WfError):
 
 class NonRetryable(ActivityError):
     """An activity failed in a way that another attempt cannot mend."""
+
+
+class NotRetriedByPolicy(ActivityError):
+    """An activity failed in a way that its own retry policy is not meant for, such as an HTTP
+    status 404. A `try` of the workflow may still ask for another attempt."""

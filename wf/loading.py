@@ -12,25 +12,29 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from wf.activity import MARK, ActivityDefinition, Options, location
+from wf.activity import MARK, ActivityDefinition, Options, is_builtin, location
 from wf.errors import ConfigError
 from wf.signature import read_signature
 
 
 def load(path: str | Path) -> list[ActivityDefinition]:
-    """Import the module at `path` and give the activities that it defines, by line.
+    """Import the module at `path` and give the activities that it defines, by line. Of our own
+    activities `path` is the dotted name.
 
     The import gets a name of its own, and the module's folder becomes importable, so that helpers
     beside it work. Whatever the module raises passes through. Raises ConfigError, with every
     problem, for activities that cannot be used.
     """
-    path = Path(path).resolve()
-    module = _import(path)
+    if is_builtin(str(path)):
+        module = importlib.import_module(str(path))
+    else:
+        path = Path(path).resolve()
+        module = _import(path)
     found: list[ActivityDefinition] = []
     problems: list[str] = []
     for function in _marked(module):
         try:
-            found.append(_definition(function, path))
+            found.append(_definition(function, str(module.__file__)))
         except ConfigError as error:
             problems += error.problems
     problems += clashes((d.name, f"{d.path}:{d.line}") for d in found)
@@ -95,7 +99,7 @@ def _marked(module: ModuleType) -> list[Any]:
     return list(found.values())
 
 
-def _definition(function: Any, path: Path) -> ActivityDefinition:
+def _definition(function: Any, path: str) -> ActivityDefinition:
     options: Options = getattr(function, MARK)
     return ActivityDefinition(
         name=options.name,
@@ -104,6 +108,6 @@ def _definition(function: Any, path: Path) -> ActivityDefinition:
         options=options,
         signature=read_signature(function),
         doc=inspect.getdoc(function) or "",
-        path=str(path),
+        path=path,
         line=int(location(function).rpartition(":")[2]),
     )

@@ -13,6 +13,7 @@ from wf.errors import WfError
 
 ENTRY_POINTS = {
     "definition.parse": "orchestrator.definition:parse",
+    "expression.compile": "orchestrator.expressions:compile_expression",
     "definition.canonical_bytes": "orchestrator.definition:canonical_bytes",
     "definition.read": "orchestrator.definition.source:read",
     "retry.plan": "orchestrator.retry_plan:plan",

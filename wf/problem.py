@@ -13,6 +13,9 @@ VALIDATION = BASE + "validation"
 RUNTIME = BASE + "runtime"
 TIMEOUT = BASE + "timeout"
 COMMUNICATION = BASE + "communication"
+CONFIGURATION = BASE + "configuration"
+EXPRESSION = BASE + "expression"
+AUTHENTICATION = BASE + "authentication"
 
 TRACEBACK_LIMIT = 4_000  # characters
 DETAIL_LIMIT = 4_000

@@ -10,6 +10,8 @@ from wf.errors import MessageError
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 NAME_RULE = "1 to 64 characters of A-Z a-z 0-9 _ -"
 
+RESERVED_PREFIX = "wf-"  # of the names of built-in activities (wf/builtin)
+
 DEFAULT_NAMESPACE = "default"
 CLOUD_EVENTS = "cloudevents."
 MAX_TEXT = 256  # characters of a name that is encoded

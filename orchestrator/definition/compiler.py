@@ -25,9 +25,17 @@ INSIDE = BEFORE | {"input"}  # the body, and `output.as`
 EXPORT = INSIDE | {"output"}
 RESERVED = EXPORT | {"secrets", "authorization", "ENV"}
 
-_LATER = {
-    "secrets": "`$secrets` is not supported yet",
-    "authorization": "`$authorization` is not supported yet",
+# What only a worker may see: see deferring.py.
+DEFERRED = frozenset({"secrets", "authorization"})
+_ELSEWHERE = {
+    "secrets": (
+        "`$secrets` would be stored here: use it only in the `with` of `call: http` and "
+        "`call: openapi`, in `run: shell` and `run: script`, and in authentications"
+    ),
+    "authorization": (
+        "`$authorization` would be stored here: use it only in the `with` of `call: http` and "
+        "`call: openapi`"
+    ),
 }
 
 DIRECTIVES = ("continue", "exit", "end")
@@ -55,6 +63,9 @@ class Compiler:
     errors: dict[str, Any] = field(default_factory=dict)
     retries: dict[str, Any] = field(default_factory=dict)
     timeouts: dict[str, Any] = field(default_factory=dict)
+    functions: dict[str, Any] = field(default_factory=dict)
+    authentications: dict[str, Any] = field(default_factory=dict)
+    secrets: list[str] = field(default_factory=list)
     used: set[str] = field(default_factory=set)  # pointers of the reusable parts referred to
     nodes: dict[str, Task | Block] = field(default_factory=dict)
 
@@ -74,7 +85,7 @@ class Compiler:
             visible = sorted(f"${known_name}" for known_name in (known | scope.variables) - {NOW})
             self.problems.add(
                 pointer,
-                _LATER.get(name)
+                _ELSEWHERE.get(name)
                 or f"the variable `${name}` is not known here: known are {', '.join(visible)}",
             )
         return compiled

@@ -1,54 +1,23 @@
-"""The bodies of call, do, raise, set, switch and wait."""
+"""The bodies of do, raise, set, switch and wait."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from orchestrator.definition.compiler import INSIDE, NOTHING, Compiler, Scope
-from orchestrator.definition.nodes import Call, Case, Do, Raise, Set, Switch, Template, Wait
+from orchestrator.definition.nodes import Case, Do, Raise, Set, Switch, Template, Wait
 from orchestrator.definition.problems import escape, kind_of
 from orchestrator.expressions import Expression, strip_marks
-from wf.subjects import NAME_RULE, is_name
 
-_BUILTIN_CALLS = ("a2a", "asyncapi", "grpc", "http", "mcp", "openapi")
 _STANDARD_ERRORS = "https://open-workflow-specification.org/spec/1.0.0/errors/"
 
 Late = frozenset[str]
 
 
-def _entering(*parts: Template | Expression | None) -> Late:
+def entering(*parts: Template | Expression | None) -> Late:
     """Of what is evaluated on entering, only $task needs data that is not at hand then."""
     used = NOTHING.union(*(frozenset(part.variables) for part in parts if part is not None))
     return used & {"task"}
-
-
-def call(
-    compiler: Compiler, pointer: str, source: dict[str, Any], scope: Scope
-) -> tuple[Call, Late] | None:
-    """`call: <activity>`, with the input in `with`, else the task's input."""
-    problems = compiler.problems
-    arguments = None
-    if "with" in source:
-        value = source["with"]
-        if type(value) is dict or (type(value) is str and strip_marks(value) is not None):
-            arguments = compiler.template(f"{pointer}/with", value, INSIDE, scope)
-        else:
-            problems.add(
-                f"{pointer}/with",
-                f"must be an object or an expression `${{ … }}`, found {kind_of(value)}",
-            )
-    activity = problems.text(f"{pointer}/call", source["call"], "`call`")
-    if activity is None:
-        return None
-    if activity in _BUILTIN_CALLS:
-        problems.add(
-            f"{pointer}/call", f"`call: {activity}` is not supported yet: call an activity"
-        )
-    elif "@" in activity:
-        problems.add(f"{pointer}/call", "catalogs are not supported: call an activity by its name")
-    elif not is_name(activity):
-        problems.add(f"{pointer}/call", f'"{activity}" cannot name an activity: use {NAME_RULE}')
-    return Call(activity, arguments), _entering(arguments)
 
 
 def do(
@@ -68,14 +37,14 @@ def set_(
         )
         return None
     template = compiler.template(place, value, INSIDE, scope)
-    return Set(template), _entering(template)
+    return Set(template), entering(template)
 
 
 def wait(
     compiler: Compiler, pointer: str, source: dict[str, Any], scope: Scope
 ) -> tuple[Wait, Late] | None:
     duration = compiler.duration(f"{pointer}/wait", source["wait"], INSIDE, scope)
-    return Wait(duration), _entering(duration.template)
+    return Wait(duration), entering(duration.template)
 
 
 def switch(
@@ -102,7 +71,7 @@ def switch(
                 f"{place}/{index}", f'only one case may lack `when`, and "{default.name}" does'
             )
     ordered = (*cases, default) if default is not None else tuple(cases)
-    return Switch(ordered), _entering(*(case.when for case in ordered))
+    return Switch(ordered), entering(*(case.when for case in ordered))
 
 
 def _case(compiler: Compiler, place: str, item: Any, scope: Scope) -> Case | None:
@@ -140,7 +109,7 @@ def raise_(
     found, place = value["error"], f"{place}/error"
     if type(found) is str and strip_marks(found) is not None:
         whole = compiler.of_expression(place, found, INSIDE, scope)
-        return Raise(whole), _entering(whole)
+        return Raise(whole), entering(whole)
     if type(found) is str:
         if found not in compiler.errors:
             meant = problems.meant(found, compiler.errors)
@@ -149,7 +118,7 @@ def raise_(
         found, place = compiler.errors[found], f"/use/errors/{escape(found)}"
         compiler.used.add(place)
     template = error_template(compiler, place, found, scope)
-    return None if template is None else (Raise(template), _entering(template))
+    return None if template is None else (Raise(template), entering(template))
 
 
 def error_template(compiler: Compiler, place: str, value: Any, scope: Scope) -> Template | None:

@@ -120,9 +120,23 @@ class Schedule:
 
 
 @dataclass(frozen=True, slots=True)
+class Deferred:
+    """Expressions over `$secrets` or `$authorization`: carried to the worker, evaluated there."""
+
+    expressions: tuple[tuple[str, Expression], ...]  # pointer within the request → expression
+    secrets: tuple[str, ...]  # the names that they need
+    variables: frozenset[str]  # what they need besides
+    uses_input: bool  # whether any reads `.`
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
     activity: str
     arguments: Template | None
+    inputs: tuple[
+        Template, ...
+    ] = ()  # of the functions on the way to the activity, outermost first
+    deferred: Deferred | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from orchestrator.definition import emitting, forking, kinds, listening, looping, running, trying
+from orchestrator.definition import (
+    calling,
+    emitting,
+    forking,
+    kinds,
+    listening,
+    looping,
+    running,
+    trying,
+)
 from orchestrator.definition.compiler import BEFORE, EXPORT, INSIDE, Compiler, Scope
 from orchestrator.definition.metadata import task_metadata
 from orchestrator.definition.nodes import Body, Task, Template
@@ -28,7 +37,7 @@ class Kind(NamedTuple):
 
 # Every kind of task that runs. A new one is a line here and a handler in machine/handlers.py.
 KINDS: dict[str, Kind] = {
-    "call": Kind(("call", "with"), kinds.call),
+    "call": Kind(("call", "with"), calling.call),
     "do": Kind(("do",), kinds.do),
     "emit": Kind(("emit",), emitting.emit),
     "for": Kind(("for", "while", "do"), looping.for_, ("concurrency",)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from orchestrator.definition import authentications, calling
 from orchestrator.definition.compiler import (
     BEFORE,
     WORKFLOW_INPUT,
@@ -27,11 +28,8 @@ from wf.subjects import NAME_RULE, is_name
 _DSL = re.compile(r"1\.0\.[0-9]+\Z")
 TOP = ("document", "input", "use", "timeout", "do", "output", "schedule", "evaluate")
 _USE_LATER = {
-    "authentications": "`use.authentications` is not supported yet: remove it",
     "catalogs": "catalogs are not supported: call activities by their names",
     "extensions": "extensions are not supported: write the tasks where they belong",
-    "functions": "`use.functions` is not supported yet: call activities by their names",
-    "secrets": "`use.secrets` is not supported yet: remove it",
 }
 
 
@@ -107,14 +105,32 @@ def _use(compiler: Compiler, value: Any) -> None:
     problems = compiler.problems
     if problems.mapping("/use", value, "`use`") is None:
         return
-    problems.keys("/use", value, ("errors", "retries", "timeouts"), _USE_LATER)
-    for key, parts in (
-        ("errors", compiler.errors),
-        ("retries", compiler.retries),
-        ("timeouts", compiler.timeouts),
-    ):
+    tables = {
+        "errors": compiler.errors,
+        "retries": compiler.retries,
+        "timeouts": compiler.timeouts,
+        "functions": compiler.functions,
+        "authentications": compiler.authentications,
+    }
+    problems.keys("/use", value, (*tables, "secrets"), _USE_LATER)
+    for key, parts in tables.items():
         found = problems.mapping(f"/use/{key}", value.get(key, {}), f"`{key}`")
         parts.update(found or {})
+    _secrets(compiler, value.get("secrets", []))
+
+
+def _secrets(compiler: Compiler, value: Any) -> None:
+    """`use.secrets`: the names of what workers may be asked for."""
+    if type(value) is not list:
+        compiler.problems.add("/use/secrets", f"must be a list of names, found {kind_of(value)}")
+        return
+    for index, name in enumerate(value):
+        place = f"/use/secrets/{index}"
+        if compiler.problems.text(place, name, "a secret's name") is None:
+            continue
+        if not is_name(name):
+            compiler.problems.add(place, f'"{name}" cannot name a secret: use {NAME_RULE}')
+        compiler.secrets.append(name)
 
 
 def _unused(compiler: Compiler) -> None:
@@ -132,6 +148,8 @@ def _unused(compiler: Compiler) -> None:
         place = f"/use/timeouts/{escape(name)}"
         if place not in compiler.used:
             timeout_body(compiler, place, body, BEFORE, scope)
+    calling.functions(compiler)
+    authentications.unused(compiler)
 
 
 def _evaluate(problems: Problems, value: Any) -> None:

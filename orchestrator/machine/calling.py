@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-from orchestrator.definition.nodes import Call
+from orchestrator.definition.nodes import Call, Deferred
 from orchestrator.machine import identity, tasks
 from orchestrator.machine.commands import DeadLetter
 from orchestrator.machine.delays import backoff_ms, draw
@@ -28,8 +28,13 @@ class CallHandler(Handler):
     def enter(self, step: Step, frame: str, input: Any) -> None:
         task = step.task(frame)
         body: Call = task.body
+        for template in body.inputs:
+            input = tasks.build_inside(step, frame, template, input)
+        given = input
         if body.arguments is not None:
             input = tasks.build_inside(step, frame, body.arguments, input)
+        if body.deferred is not None:
+            input = {**input, "deferred": _carried(step, frame, body.deferred, given)}
         known = identity.again(step, frame, task.pointer) if task.governed else None
         number, attempt = known or (step.count("last_run"), 1)
         run = str(number)
@@ -76,6 +81,18 @@ class CallHandler(Handler):
 
 
 _COUNTS = ("failures", "crashes")
+
+
+def _carried(step: Step, frame: str, deferred: Deferred, input: Any) -> JsonObject:
+    """What the worker needs to evaluate the expressions that the engine must not."""
+    scope = tasks.scope_inside(step, frame, input)
+    carried: JsonObject = {"secrets": list(deferred.secrets)}
+    if deferred.expressions:
+        carried["expressions"] = {place: found.source for place, found in deferred.expressions}
+        carried["variables"] = {name: scope.resolve(name) for name in sorted(deferred.variables)}
+    if deferred.uses_input:
+        carried["input"] = input
+    return carried
 
 
 class Policy(NamedTuple):

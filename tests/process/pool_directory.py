@@ -88,7 +88,8 @@ class PoolDirectory:
             self.config,
             'activities_dir = "activities"\nworkflows_dir = "workflows"\n'
             f'[supervisor]\ngrace = "5s"\nlog_format = "json"\nlog_level = "DEBUG"\n'
-            f'[nats]\nembedded = false\nservers = ["nats://127.0.0.1:1"]\n{tables}{extra}',
+            f'[nats]\nembedded = false\nservers = ["nats://127.0.0.1:1"]\n{tables}{extra}'
+            "\n[builtin.http]\nenabled = false\n",
         )
 
     # The supervisor

@@ -49,7 +49,9 @@ def letter(mortal: MortalPool) -> dict[str, Any]:
 def test_the_task_of_a_killed_worker_runs_again_at_once(pair: MortalPool) -> None:
     taken: list[float] = []
     for n in range(5):
-        pair.pool.until(lambda: len(pair.pool.processes("worker")) == 2, "both workers are ready")
+        pair.pool.until(
+            lambda: len(pair.pool.processes("worker", "work")) == 2, "both workers are ready"
+        )
         name = pair.start(f"order-{n}", "first-waits")
         first = pair.until_started(name)
         killed_at = time.time()

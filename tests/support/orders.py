@@ -74,7 +74,8 @@ def make_field(root: Path, config: str = CONFIG) -> Field:
         (root / "activities" / module.name).write_text(text)
     (root / "workflows").mkdir()
     shutil.copy(ROOT / "config" / "workflows" / "order.yaml", root / "workflows")
-    (root / "pool.toml").write_text(config)
+    # the worker that a test kills is to be one that has work
+    (root / "pool.toml").write_text(f"{config}\n[builtin.http]\nenabled = false\n")
     definition = (root / "workflows" / "order.yaml").read_text()
     return Field(RealPool(root / "pool.toml"), ledger, definition)
 

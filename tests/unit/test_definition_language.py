@@ -145,7 +145,7 @@ def test_a_for_without_tasks_and_metadata_of_other_kinds():
         ({"timeout": {"after": "soon"}}, "/timeout/after"),
         ({"use": {"timeouts": {"a": {"after": "soon"}}}}, "/use/timeouts/a/after"),
         ({"schedule": {"on": {}}}, "/schedule/on"),
-        ({"use": {"secrets": ["a"]}}, "/use/secrets"),
+        ({"use": {"secrets": "a"}}, "/use/secrets"),
         ({"use": {"catalogs": {}}}, "/use/catalogs"),
         ({"input": {"schema": {}}}, "/input/schema"),
         ({"evaluate": {"mode": "loose"}}, "/evaluate/mode"),
@@ -159,7 +159,8 @@ def test_top_level_parts_that_do_not_work_yet_are_refused(more, place):
 @pytest.mark.parametrize(
     ("task", "place", "words"),
     [
-        ({"call": "http"}, "/do/0/t/call", "not supported yet"),
+        ({"call": "grpc"}, "/do/0/t/call", "write an activity"),
+        ({"call": "wf-http"}, "/do/0/t/call", "`call: http`"),
         ({"call": "f:1@global"}, "/do/0/t/call", "catalogs"),
         ({"call": "a b"}, "/do/0/t/call", "cannot name an activity"),
         ({"call": 3}, "/do/0/t/call", "non-empty string"),
@@ -175,7 +176,8 @@ def test_top_level_parts_that_do_not_work_yet_are_refused(more, place):
         ({"set": {"a": "hi ${ .x }"}}, "/do/0/t/set/a", "text around an expression"),
         ({"set": {"a": "${ .x "}}, "/do/0/t/set/a", "the closing `}` of the expression"),
         ({"set": {"a": "${ $nope }"}}, "/do/0/t/set/a", "`$nope` is not known here"),
-        ({"set": {"a": "${ $secrets.x }"}}, "/do/0/t/set/a", "not supported yet"),
+        ({"set": {"a": "${ $secrets.x }"}}, "/do/0/t/set/a", "would be stored here"),
+        ({"call": "w", "with": {"a": "${ $authorization }"}}, "/do/0/t/with/a", "would be stored"),
         ({"if": "$input", "set": {}}, "/do/0/t/if", "`$input` is not known here"),
         ({"set": {}, "if": ""}, "/do/0/t/if", "non-empty"),
         ({"set": {}, "output": {"as": 3}}, "/do/0/t/output/as", "must be an expression"),

@@ -138,6 +138,9 @@ DOCUMENTED_TABLES = [
     ("nats",),
     ("orchestrator",),
     ("orchestrator", "limits"),
+    ("builtin",),
+    ("builtin", "http"),
+    ("secrets",),
     ("workers",),
     ("workers", "retry"),
 ]
@@ -170,7 +173,7 @@ def test_no_documented_key_is_forgotten_here():
 def test_the_defaults_shown_in_comments_are_the_defaults(tmp_path):
     # optional keys show an example instead, and the store's default follows from state_dir
     examples = {"servers", "credentials", "nkey", "user", "password", "store_dir"}
-    examples |= {"tls_ca", "tls_cert", "tls_key"}
+    examples |= {"tls_ca", "tls_cert", "tls_key", "proxy", "ca", "dir"}
     shown: dict[str, object] = {}
     for table, keys in documented().items():
         if table in DOCUMENTED_TABLES:

@@ -3,7 +3,7 @@
 import pytest
 
 from wf.errors import ConfigError
-from wf.pools import pools_for
+from wf.pools import fingerprints, pools_for
 from wf.settings import load
 
 
@@ -11,7 +11,7 @@ from wf.settings import load
 def settings(tmp_path):
     def loaded(text: str):
         path = tmp_path / "pool.toml"
-        path.write_text(text)
+        path.write_text(text + "\n[builtin.http]\nenabled = false")
         return load(path, environ={})
 
     return loaded
@@ -74,3 +74,46 @@ def test_an_activity_whose_pool_name_is_taken_is_an_error(settings):
 def test_every_problem_is_reported_at_once(settings):
     given = settings("[workers.absent]")
     assert len(problems(given, [("a", "1.py"), ("a", "2.py"), ("b c", "1.py")])) == 3
+
+
+@pytest.fixture
+def with_http(tmp_path):
+    def loaded(text: str):
+        path = tmp_path / "pool.toml"
+        path.write_text(text)
+        return load(path, environ={})
+
+    return loaded
+
+
+def test_built_in_calls_have_a_pool_of_their_own(with_http):
+    (pool,) = pools_for(with_http(""), [])
+    assert (pool.name, pool.modules) == ("wf-http", ("wf.builtin.http_calls",))
+    assert "wf-http" in pool.activities
+    assert pool.settings.processes == 1
+
+
+def test_a_table_scales_the_pool_of_built_in_calls(with_http):
+    (pool,) = pools_for(with_http("[workers.wf-http]\nprocesses = 3"), [])
+    assert pool.settings.processes == 3
+    assert "wf-http" in pool.activities
+
+
+def test_a_table_for_a_built_in_call_that_is_switched_off_says_how_to_switch_it_on(settings):
+    (problem,) = problems(settings("[workers.wf-http]"), [])
+    assert "enabled = true in [builtin.http]" in problem
+
+
+def test_names_of_built_in_activities_are_taken(settings):
+    (problem,) = problems(settings(""), [("wf-mine", "mine.py")])
+    assert "mine.py" in problem
+    assert "give it another" in problem
+
+
+def test_workers_of_built_in_calls_are_replaced_when_their_settings_change(with_http):
+    def prints(text):
+        return fingerprints(with_http(text))["wf.builtin.http_calls"]
+
+    assert prints("") == prints("[workers]\nprocesses = 2")
+    assert prints("") != prints("[builtin.http]\nmax_response = '1MiB'")
+    assert prints("") != prints("[secrets]\ndir = 'other'")

@@ -2,21 +2,27 @@
 
 from wf.settings.load import find_config, load
 from wf.settings.models import (
+    BuiltinSettings,
+    HttpSettings,
     NatsSettings,
     OrchestratorLimits,
     OrchestratorSettings,
     PoolSettings,
     RetrySettings,
+    SecretsSettings,
     Settings,
     SupervisorSettings,
 )
 
 __all__ = [
+    "BuiltinSettings",
+    "HttpSettings",
     "NatsSettings",
     "OrchestratorLimits",
     "OrchestratorSettings",
     "PoolSettings",
     "RetrySettings",
+    "SecretsSettings",
     "Settings",
     "SupervisorSettings",
     "find_config",

@@ -19,9 +19,11 @@ from pydantic_settings import (
 from wf.errors import ConfigError
 from wf.settings import checks
 from wf.settings.models import (
+    BuiltinSettings,
     NatsSettings,
     OrchestratorSettings,
     PoolSettings,
+    SecretsSettings,
     Settings,
     SupervisorSettings,
 )
@@ -48,6 +50,8 @@ class _Document(BaseSettings):
     supervisor: SupervisorSettings = SupervisorSettings()
     nats: NatsSettings = NatsSettings()
     orchestrator: OrchestratorSettings = OrchestratorSettings()
+    builtin: BuiltinSettings = BuiltinSettings()
+    secrets: SecretsSettings = SecretsSettings()
     worker_defaults: PoolSettings = PoolSettings()
     pools: dict[str, PoolSettings] = Field(default_factory=dict)
 
@@ -223,12 +227,16 @@ def _resolved(document: _Document, base: Path, layers: Sequence[Layer]) -> _Docu
         nats["store_dir"] = state_dir / "jetstream"
     if document.nats.servers and not _stated(layers, ("nats", "embedded")):
         nats["embedded"] = False
+    http = document.builtin.http
+    http = http.model_copy(update={"ca": absolute(http.ca)})
     return document.model_copy(
         update={
             "activities_dir": absolute(document.activities_dir),
             "workflows_dir": absolute(document.workflows_dir),
             "supervisor": document.supervisor.model_copy(update={"state_dir": state_dir}),
             "nats": document.nats.model_copy(update=nats),
+            "builtin": document.builtin.model_copy(update={"http": http}),
+            "secrets": SecretsSettings(dir=absolute(document.secrets.dir)),
         }
     )
 
@@ -273,6 +281,8 @@ def _settings(document: _Document, path: Path, layers: Sequence[Layer]) -> Setti
         supervisor=document.supervisor,
         nats=document.nats,
         orchestrator=document.orchestrator,
+        builtin=document.builtin,
+        secrets=document.secrets,
         worker_defaults=document.worker_defaults,
         pools=pools,
     )

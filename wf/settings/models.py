@@ -227,6 +227,30 @@ class PoolSettings(Section):
         return self.hang_timeout or max(SHORTEST_HANG_S, 0.6 * self.ack_wait)
 
 
+class HttpSettings(Section):
+    """`call: http` and `call: openapi`."""
+
+    enabled: bool = True
+    max_response: Size = Field(default=4 * 1024 * 1024, ge=1024, le=64 * 1024 * 1024)  # bytes
+    connect_timeout: Duration = Field(default=10.0, gt=0)  # seconds
+    proxy: str | None = Field(default=None, repr=False)
+    ca: Path | None = None
+    idempotency_header: str = "Idempotency-Key"  # empty: none
+    document_ttl: Duration = 300.0  # seconds that an OpenAPI document is kept
+
+
+class BuiltinSettings(Section):
+    """Activities that come with the program."""
+
+    http: HttpSettings = HttpSettings()
+
+
+class SecretsSettings(Section):
+    """Where `$secrets` come from."""
+
+    dir: Path | None = None
+
+
 class Settings(Section):
     """All of it, resolved: paths absolute, durations in seconds, sizes in bytes."""
 
@@ -236,6 +260,8 @@ class Settings(Section):
     supervisor: SupervisorSettings = SupervisorSettings()
     nats: NatsSettings = NatsSettings()
     orchestrator: OrchestratorSettings = OrchestratorSettings()
+    builtin: BuiltinSettings = BuiltinSettings()
+    secrets: SecretsSettings = SecretsSettings()
     worker_defaults: PoolSettings = PoolSettings()
     pools: dict[str, PoolSettings] = Field(default_factory=dict)  # tables of [workers.<name>]
 
@@ -253,6 +279,8 @@ SECTIONS: dict[str, type[Section]] = {
     "supervisor": SupervisorSettings,
     "nats": NatsSettings,
     "orchestrator": OrchestratorSettings,
+    "builtin": BuiltinSettings,
+    "secrets": SecretsSettings,
     "workers": PoolSettings,
 }
 

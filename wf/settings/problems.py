@@ -9,7 +9,7 @@ from typing import Any
 from wf.settings.models import SECTIONS, PoolSettings, RetrySettings, keys_of
 from wf.settings.sources import Key, Layer
 
-_SECRETS = frozenset({"password"})
+_SECRETS = frozenset({"password", "proxy"})
 
 # pydantic error type, or how it begins → what was expected
 _EXPECTED = {

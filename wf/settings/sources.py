@@ -16,7 +16,7 @@ Key = tuple[str, ...]
 Tree = dict[str, Any]
 
 ENVIRONMENT_PREFIX = "WF_"
-_NOT_SETTINGS = frozenset({"CONFIG"})  # WF_CONFIG names the file itself
+_NOT_SETTINGS = frozenset({"CONFIG"})  # WF_CONFIG names the file itself; WF_SECRET_… are secrets
 
 
 @dataclass(slots=True)
@@ -103,7 +103,7 @@ def environment_layer(environ: Mapping[str, str], pools: list[str]) -> tuple[Lay
     layer, problems = Layer({}, "environment"), []
     for name, value in sorted(environ.items()):
         rest = name.removeprefix(ENVIRONMENT_PREFIX)
-        if rest == name or rest in _NOT_SETTINGS or not value:
+        if rest == name or rest in _NOT_SETTINGS or rest.startswith("SECRET_") or not value:
             continue
         parts = rest.lower().split("__")
         if len(parts) == 1 and parts[0] not in TOP_LEVEL_KEYS:

@@ -20,6 +20,7 @@ from loguru import logger
 
 from wf import log
 from wf.activity import ActivityDefinition
+from wf.builtin import configuration
 from wf.child import EXIT_BROKER, EXIT_CONFIG, Child
 from wf.errors import BrokerError, ConfigError
 from wf.jetstream import client, connection
@@ -76,6 +77,7 @@ def run(child: Child) -> int:
     log.configure_child(child)
     if child.supervisor_pid:
         offer_to_the_memory_killer()
+    configuration.use(child.settings)
     try:
         definitions = load_definitions(child.modules, child.activities)
     except ConfigError as error:

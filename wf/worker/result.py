@@ -8,7 +8,7 @@ from typing import Any
 from pydantic_core import to_jsonable_python
 
 from wf import messages, problem, subjects
-from wf.errors import MessageError, NonRetryable
+from wf.errors import MessageError, NonRetryable, NotRetriedByPolicy
 from wf.jetstream.port import Delivery, Outgoing
 from wf.messages import JsonObject
 from wf.signature import InvalidOutput
@@ -46,6 +46,7 @@ class Results:
             messages.FAILED,
             problem.of_exception(error, inside=self.module),
             retryable=not isinstance(error, NonRetryable),
+            once=isinstance(error, NotRetriedByPolicy),
         )
 
     def timed_out(self, held: Held, timeout_s: float, where: str = "") -> Outgoing:
@@ -104,6 +105,7 @@ class Results:
         error: JsonObject,
         *,
         retryable: bool = True,
+        once: bool = False,
         evidence: JsonObject | None = None,
     ) -> Outgoing:
         for key in ("type", "title"):
@@ -114,7 +116,7 @@ class Results:
             outcome=outcome,
             error=error,
             retryable=retryable,
-            retry=self.retry,
+            retry={**self.retry, "max_attempts": 1} if once else self.retry,
             evidence=evidence,
         )
         try:

@@ -1,0 +1,199 @@
+"""call: http and openapi, compiled to calls of the built-in activities (wf/builtin).
+
+The request that the activity gets is built from `with` part by part, so that what is an option
+stays fixed, what is data may be an expression, and what holds a secret is carried unevaluated.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+import uritemplate
+
+from orchestrator.definition import authentications, deferring
+from orchestrator.definition.authentications import Authentication
+from orchestrator.definition.compiler import DEFERRED, INSIDE, NOTHING, Compiler, Scope
+from orchestrator.definition.nodes import Call, Template
+from orchestrator.definition.problems import kind_of
+from orchestrator.expressions import compile_expression, strip_marks
+
+KNOWN = INSIDE | DEFERRED
+OUTPUTS = ("content", "response", "raw")
+_METHOD = re.compile(r"[A-Za-z]{1,20}\Z")
+_SCHEME = re.compile(r"(https?://|\{)", re.IGNORECASE)
+
+
+def http(compiler: Compiler, place: str, given: Any, scope: Scope) -> Call | None:
+    """`call: http`."""
+    if given is None:
+        compiler.problems.add(place.removesuffix("/with"), "needs `with`: method and endpoint")
+        return None
+    if compiler.problems.mapping(place, given, "`with`") is None:
+        return None
+    keys = ("method", "endpoint", "headers", "query", "body", "output", "redirect")
+    compiler.problems.keys(place, given, keys)
+    _need(compiler, place, given, ("method", "endpoint"))
+    fields: dict[str, Template] = {}
+    if "method" in given:
+        fields["method"] = _method(compiler, f"{place}/method", given["method"], scope)
+    target, access = _endpoint(compiler, f"{place}/endpoint", given.get("endpoint"), scope)
+    fields.update(target)
+    for key in ("headers", "query"):
+        if key in given:
+            fields[key] = _map(compiler, f"{place}/{key}", given[key], scope)
+    if "body" in given:
+        fields["body"] = _data(compiler, f"{place}/body", given["body"], scope)
+    fields.update(_options(compiler, place, given))
+    fields["authentication"] = access.template
+    return _call(compiler, "wf-http", fields, access.secrets)
+
+
+def openapi(compiler: Compiler, place: str, given: Any, scope: Scope) -> Call | None:
+    """`call: openapi`."""
+    if given is None:
+        compiler.problems.add(place.removesuffix("/with"), "needs `with`: document and operationId")
+        return None
+    if compiler.problems.mapping(place, given, "`with`") is None:
+        return None
+    keys = ("document", "operationId", "parameters", "authentication", "output", "redirect")
+    compiler.problems.keys(place, given, keys)
+    _need(compiler, place, given, ("document", "operationId"))
+    fields: dict[str, Template] = {}
+    document, reading = _resource(compiler, f"{place}/document", given.get("document"), scope)
+    fields["document"] = document
+    if "operationId" in given:
+        operation = given["operationId"]
+        compiler.problems.text(f"{place}/operationId", operation, "`operationId`")
+        fields["operationId"] = _data(compiler, f"{place}/operationId", operation, scope)
+    if "parameters" in given:
+        fields["parameters"] = _map(compiler, f"{place}/parameters", given["parameters"], scope)
+    access = authentications.NONE
+    if "authentication" in given:
+        access = authentications.authentication(
+            compiler, f"{place}/authentication", given["authentication"], scope
+        )
+    fields["authentication"] = access.template
+    fields.update(_options(compiler, place, given))
+    return _call(compiler, "wf-openapi", fields, access.secrets | reading.secrets)
+
+
+def _call(
+    compiler: Compiler, activity: str, fields: dict[str, Template], secrets: frozenset[str]
+) -> Call:
+    request = _object(fields)
+    rest, deferred = deferring.cut(compiler, request, secrets)
+    return Call(activity, _object({"request": rest}), deferred=deferred)
+
+
+def _object(fields: dict[str, Template]) -> Template:
+    used = NOTHING.union(*(template.variables for template in fields.values()))
+    return Template(used, fields=tuple(fields.items()))
+
+
+def _constant(value: Any) -> Template:
+    return Template(NOTHING, value=value)
+
+
+def _need(compiler: Compiler, place: str, given: dict[str, Any], keys: tuple[str, ...]) -> None:
+    for key in keys:
+        if key not in given:
+            compiler.problems.add(place, f"needs `{key}`")
+
+
+def _data(compiler: Compiler, place: str, value: Any, scope: Scope) -> Template:
+    """Any value with expressions in it, those over `$secrets` too."""
+    template = compiler.template(place, value, KNOWN, scope)
+    deferring.check(compiler, place, template)
+    return template
+
+
+def _map(compiler: Compiler, place: str, value: Any, scope: Scope) -> Template:
+    if type(value) is not dict and not _is_expression(value):
+        compiler.problems.add(
+            place, f"must be an object or an expression `${{ … }}`, found {kind_of(value)}"
+        )
+        return _constant(None)
+    return _data(compiler, place, value, scope)
+
+
+def _method(compiler: Compiler, place: str, value: Any, scope: Scope) -> Template:
+    text = compiler.problems.text(place, value, "`method`")
+    if text is None or _is_expression(text):
+        return _data(compiler, place, value, scope)
+    if not _METHOD.match(text):
+        compiler.problems.add(place, f'"{text}" is no HTTP method: write one such as get or post')
+    return _constant(text.upper())
+
+
+def _resource(
+    compiler: Compiler, place: str, value: Any, scope: Scope
+) -> tuple[Template, Authentication]:
+    """An external resource: `endpoint`, and perhaps a `name` for people."""
+    if value is None or compiler.problems.mapping(place, value, "`document`") is None:
+        return _constant(None), authentications.NONE
+    compiler.problems.keys(place, value, ("name", "endpoint"))
+    _need(compiler, place, value, ("endpoint",))
+    fields, access = _endpoint(compiler, f"{place}/endpoint", value.get("endpoint"), scope)
+    return _object({**fields, "authentication": access.template}), access
+
+
+def _endpoint(
+    compiler: Compiler, place: str, value: Any, scope: Scope
+) -> tuple[dict[str, Template], Authentication]:
+    """`uri` and the `variables` of its template; and how to authenticate there."""
+    if value is None:
+        return {}, authentications.NONE
+    access = authentications.NONE
+    if type(value) is dict:
+        compiler.problems.keys(place, value, ("uri", "authentication"))
+        _need(compiler, place, value, ("uri",))
+        if "authentication" in value:
+            access = authentications.authentication(
+                compiler, f"{place}/authentication", value["authentication"], scope
+            )
+        value, place = value.get("uri", "https://"), f"{place}/uri"
+    text = compiler.problems.text(place, value, "an endpoint")
+    if text is None:
+        return {}, access
+    if _is_expression(text):
+        return {"uri": _data(compiler, place, text, scope)}, access
+    compiler.template(place, text, KNOWN, scope)  # says what is wrong with `…${ … }…`
+    return {"uri": _constant(text), "variables": _variables(compiler, place, text)}, access
+
+
+def _variables(compiler: Compiler, place: str, uri: str) -> Template:
+    """The top-level properties of the task's input that the URI template names."""
+    if not _SCHEME.match(uri):
+        compiler.problems.add(place, f'"{uri}" must begin with http:// or https://')
+    if "{" in uri.replace("${", "") and uri.count("{") != uri.count("}"):
+        compiler.problems.add(place, "a brace of the URI template has no partner: add or remove it")
+    fields: dict[str, Template] = {}
+    for name in uritemplate.URITemplate(uri).variable_names:
+        read = compile_expression(f".[{json.dumps(name)}]")
+        fields[name] = Template(frozenset(read.variables), expression=read)
+    return _object(fields) if fields else _constant({})
+
+
+def _options(compiler: Compiler, place: str, given: dict[str, Any]) -> dict[str, Template]:
+    output, redirect = given.get("output", "content"), given.get("redirect", False)
+    if output not in OUTPUTS:
+        compiler.problems.add(
+            f"{place}/output", f"must be one of {', '.join(OUTPUTS)}, found {kind_of(output)}"
+        )
+    if type(redirect) is not bool:
+        compiler.problems.add(
+            f"{place}/redirect", f"must be true or false, found {kind_of(redirect)}"
+        )
+    return {"output": _constant(output), "redirect": _constant(redirect)}
+
+
+def _is_expression(value: Any) -> bool:
+    return type(value) is str and strip_marks(value) is not None
+
+
+COMPILERS: dict[str, Callable[[Compiler, str, Any, Scope], Call | None]] = {
+    "http": http,
+}

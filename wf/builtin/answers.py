@@ -1,0 +1,84 @@
+"""From an answer to the output of the task, or to its error."""
+
+from __future__ import annotations
+
+import base64
+from email.message import Message
+from typing import Any
+
+import orjson
+
+from wf.builtin import failures
+from wf.builtin.client import Answer, described
+from wf.builtin.masking import Mask
+
+EXCERPT = 500  # characters of an error's body that its detail quotes
+_TEXTS = frozenset(
+    {"application/xml", "application/javascript", "application/x-www-form-urlencoded",
+     "application/yaml", "application/x-ndjson", "application/sql", "application/graphql"}
+)  # fmt: skip
+
+
+def output_of(answer: Answer, output: str, redirect: bool, own: Mask) -> Any:
+    """The output that `output` asks for: content, response or raw. Raises ActivityError.
+
+    `redirect`: whether statuses 300 to 399 are answers like others; they are never followed.
+    `own`: what must not be shown of the request.
+    """
+    if not 200 <= answer.status < (400 if redirect else 300):
+        raise _error(answer)
+    if output == "raw":
+        return base64.b64encode(answer.content).decode() if answer.content else None
+    if output == "content":
+        return content_of(answer)
+    return {
+        "request": own.data(described(answer)),
+        "statusCode": answer.status,
+        "headers": {name: answer.headers[name] for name in answer.headers},
+        "content": content_of(answer),
+    }
+
+
+def content_of(answer: Answer) -> Any:
+    """JSON as data, text as text, anything else in base 64; null when there is nothing."""
+    if not answer.content:
+        return None
+    kind, charset = content_type(answer.headers.get("content-type", ""))
+    if kind == "application/json" or kind.endswith("+json"):
+        try:
+            return orjson.loads(answer.content)
+        except orjson.JSONDecodeError as error:
+            raise failures.unusable_answer(
+                f"{_what(answer)} says {kind}, and is not: {error}"
+            ) from None
+    if kind.startswith("text/") or kind in _TEXTS or kind.endswith("+xml"):
+        return _decoded(answer.content, charset)
+    return base64.b64encode(answer.content).decode()
+
+
+def content_type(header: str) -> tuple[str, str]:
+    """(media type in lower case, charset) of a Content-Type header."""
+    message = Message()
+    message["content-type"] = header or "application/octet-stream"
+    return message.get_content_type(), str(message.get_param("charset") or "utf-8")
+
+
+def _decoded(content: bytes, charset: str) -> str:
+    try:
+        return content.decode(charset, "replace")
+    except LookupError:  # a charset that nobody knows
+        return content.decode("utf-8", "replace")
+
+
+def _error(answer: Answer) -> Exception:
+    detail = f"{_what(answer)} is {answer.status} {answer.reason}".rstrip()
+    if 300 <= answer.status < 400 and (target := answer.headers.get("location")):
+        detail += f" to {target}: call that, or say `redirect: true` to accept such an answer"
+    kind, charset = content_type(answer.headers.get("content-type", ""))
+    if answer.content and (kind.startswith("text/plain") or "json" in kind or kind in _TEXTS):
+        detail += f": {_decoded(answer.content[: 4 * EXCERPT], charset)[:EXCERPT]}"
+    return failures.of_status(answer.status, answer.reason, detail)
+
+
+def _what(answer: Answer) -> str:
+    return f"the answer to {answer.request.method} {described(answer)['uri']}"

@@ -1,0 +1,56 @@
+"""The errors of HTTP calls, by what went wrong and whether another attempt may mend it."""
+
+from __future__ import annotations
+
+from wf import problem
+from wf.errors import ActivityError, NonRetryable, NotRetriedByPolicy
+
+# Answers that a later attempt may well not get. A `try` may repeat the others too, and must say so.
+TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504, 507, 509, 520, 521, 522, 523, 524, 529})
+NO_ANSWER = 503  # there is no status to carry
+
+
+def of_status(status: int, title: str, detail: str) -> ActivityError:
+    """The service answered, and not as it should."""
+    kind = ActivityError if status in TRANSIENT else NotRetriedByPolicy
+    return kind(
+        detail, type=problem.COMMUNICATION, title=title or f"Status {status}", status=status
+    )
+
+
+def unreachable(detail: str) -> ActivityError:
+    """No answer, or half of one: the request may have been carried out."""
+    return ActivityError(detail, type=problem.COMMUNICATION, title="No answer", status=NO_ANSWER)
+
+
+def unusable_answer(detail: str) -> ActivityError:
+    """An answer that is not what it says it is."""
+    return NotRetriedByPolicy(
+        detail, type=problem.COMMUNICATION, title="Answer unusable", status=502
+    )
+
+
+def too_large(what: str, limit: int) -> NonRetryable:
+    return NonRetryable(
+        f"{what} is larger than {limit:,} bytes: ask for less, or raise"
+        " [builtin.http] max_response in pool.toml",
+        type=problem.COMMUNICATION,
+        title="Answer too large",
+        status=413,
+    )
+
+
+def misconfigured(detail: str) -> NonRetryable:
+    """The definition or the settings ask for what cannot be."""
+    return NonRetryable(detail, type=problem.CONFIGURATION, title="Call not possible", status=400)
+
+
+def wrong_value(detail: str) -> NonRetryable:
+    """An expression gave something that its place has no use for."""
+    return NonRetryable(detail, type=problem.EXPRESSION, title="Value unusable", status=400)
+
+
+def not_authenticated(detail: str) -> ActivityError:
+    return NotRetriedByPolicy(
+        detail, type=problem.AUTHENTICATION, title="Authentication failed", status=401
+    )

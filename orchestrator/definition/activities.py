@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from orchestrator.definition.nodes import Call, Workflow
 from orchestrator.definition.problems import Problems
 from wf.errors import Problem
+from wf.subjects import RESERVED_PREFIX
 
 
 def calls(workflow: Workflow, problems: Problems) -> Mapping[str, Problem]:
@@ -17,9 +18,14 @@ def calls(workflow: Workflow, problems: Problems) -> Mapping[str, Problem]:
             continue
         body = getattr(node, "body", None)
         if isinstance(body, Call) and body.activity not in found:
-            found[body.activity] = problems.at(
-                f"{pointer}/call",
-                f'no worker has announced the activity "{body.activity}": correct the name, or '
-                "start a worker that has it; until then its calls wait",
-            )
+            found[body.activity] = problems.at(f"{pointer}/call", _unannounced(body.activity))
     return found
+
+
+def _unannounced(activity: str) -> str:
+    if activity.startswith(RESERVED_PREFIX):
+        kind = activity.removeprefix(RESERVED_PREFIX)
+        remedy = f"say enabled = true in [builtin.{kind}] of a pool.toml"
+    else:
+        remedy = "correct the name, or start a worker that has it"
+    return f'no worker has announced the activity "{activity}": {remedy}; until then its calls wait'

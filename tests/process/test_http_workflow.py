@@ -1,0 +1,123 @@
+"""`call: http` through the real pool: secrets that are stored nowhere, workers that die."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.pool import ROOT, RealPool
+from tests.support.web import Web, serving
+
+SECRET = "Zu9-hidden-from-all"
+MARK = "mark-that-is-no-secret"
+
+WORKFLOW = """
+document: {dsl: '1.0.3', namespace: default, name: visit, version: '1.0.0'}
+use:
+  secrets: [key, login]
+  authentications:
+    service: {basic: {use: login}}
+  functions:
+    visit:
+      call: http
+      with:
+        method: post
+        endpoint: {uri: "${ .uri }", authentication: {use: service}}
+        headers: {X-Key: "${ $secrets.key }"}
+        body: {mark: "${ .mark }"}
+        output: response
+do:
+  - go: {call: visit, with: "${ . }"}
+"""
+
+
+@pytest.fixture
+def web() -> Iterator[Web]:
+    with serving() as service:
+        yield service
+
+
+@pytest.fixture
+def pool(tmp_path: Path) -> Iterator[RealPool]:
+    root = tmp_path / "pool"
+    for name in ("activities", "workflows"):
+        (root / name).mkdir(parents=True)
+    (root / "workflows" / "visit.yaml").write_text(WORKFLOW)
+    (root / "pool.toml").write_text(
+        f'[secrets]\ndir = "{tmp_path}/secrets"\n[supervisor]\nlog_level = "DEBUG"\n'
+        '[workers.wf-http]\nack_wait = "2s"\n'
+    )
+    (tmp_path / "secrets").mkdir()
+    login = json.dumps({"username": "ada", "password": SECRET + "-2"})
+    for name, text in (("key", SECRET), ("login", login)):
+        path = tmp_path / "secrets" / name
+        path.write_text(text)
+        path.chmod(0o600)
+    pool = RealPool(root / "pool.toml")
+    pool.start()
+    yield pool
+    pool.clean_up()
+
+
+def wf(pool: RealPool, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "wf.cli.main", *arguments],
+        env=pool.environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def visit(pool: RealPool, uri: str, *options: str) -> subprocess.CompletedProcess[str]:
+    given: dict[str, Any] = {"uri": uri, "mark": MARK}
+    return wf(pool, "start", "visit", "--input", json.dumps(given), *options)
+
+
+def written(root: Path) -> bytes:
+    """Everything that the pool has on disk: streams, buckets, logs, the journal."""
+    return b"\n".join(path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file())
+
+
+def test_a_secret_reaches_the_service_and_is_written_nowhere(pool: RealPool, web: Web) -> None:
+    done = visit(pool, web.url + "/echo", "--wait")
+    assert done.returncode == 0, done.stderr
+    assert web.last().headers["x-key"] == SECRET
+    refused = visit(pool, web.url + "/status/401", "--wait")
+    assert refused.returncode != 0
+    lost = visit(pool, "http://127.0.0.1:1/", "--wait")
+    assert lost.returncode != 0
+    pool.stop()
+    everything = written(pool.root) + (done.stdout + refused.stderr + lost.stderr).encode()
+    assert MARK.encode() in everything, "the search finds what is there"
+    for part in (SECRET, "hidden-from-all", web.last().headers["authorization"][6:]):
+        assert part.encode() not in everything, part
+
+
+def test_a_request_whose_worker_is_killed_is_sent_again_with_the_same_key(
+    pool: RealPool, web: Web
+) -> None:
+    started = visit(pool, web.url + "/slow", "--id", "order-1")
+    assert started.returncode == 0, started.stderr
+    pool.until(lambda: len(web.seen) == 1, "the request is on its way")
+    (worker,) = pool.processes("worker", "wf-http")
+    os.kill(worker["pid"], signal.SIGKILL)
+    pool.until(lambda: len(web.seen) == 2, "it is sent again")
+    web.release.set()
+    keys = {one.headers["idempotency-key"] for one in web.seen}
+    assert keys == {"order-1:1"}
+
+    def ended() -> bool:
+        shown = json.loads(wf(pool, "show", "order-1", "--json").stdout)
+        return bool(shown["status"] == "completed")
+
+    pool.until(ended, "the instance completes")

@@ -1,4 +1,4 @@
-"""call: http and openapi, compiled to calls of the built-in activities (wf/builtin).
+"""call: http, compiled to a call of its built-in activity (wf/builtin).
 
 The request that the activity gets is built from `with` part by part, so that what is an option
 stays fixed, what is data may be an expression, and what holds a secret is carried unevaluated.
@@ -51,35 +51,6 @@ def http(compiler: Compiler, place: str, given: Any, scope: Scope) -> Call | Non
     return _call(compiler, "wf-http", fields, access.secrets)
 
 
-def openapi(compiler: Compiler, place: str, given: Any, scope: Scope) -> Call | None:
-    """`call: openapi`."""
-    if given is None:
-        compiler.problems.add(place.removesuffix("/with"), "needs `with`: document and operationId")
-        return None
-    if compiler.problems.mapping(place, given, "`with`") is None:
-        return None
-    keys = ("document", "operationId", "parameters", "authentication", "output", "redirect")
-    compiler.problems.keys(place, given, keys)
-    _need(compiler, place, given, ("document", "operationId"))
-    fields: dict[str, Template] = {}
-    document, reading = _resource(compiler, f"{place}/document", given.get("document"), scope)
-    fields["document"] = document
-    if "operationId" in given:
-        operation = given["operationId"]
-        compiler.problems.text(f"{place}/operationId", operation, "`operationId`")
-        fields["operationId"] = _data(compiler, f"{place}/operationId", operation, scope)
-    if "parameters" in given:
-        fields["parameters"] = _map(compiler, f"{place}/parameters", given["parameters"], scope)
-    access = authentications.NONE
-    if "authentication" in given:
-        access = authentications.authentication(
-            compiler, f"{place}/authentication", given["authentication"], scope
-        )
-    fields["authentication"] = access.template
-    fields.update(_options(compiler, place, given))
-    return _call(compiler, "wf-openapi", fields, access.secrets | reading.secrets)
-
-
 def _call(
     compiler: Compiler, activity: str, fields: dict[str, Template], secrets: frozenset[str]
 ) -> Call:
@@ -126,18 +97,6 @@ def _method(compiler: Compiler, place: str, value: Any, scope: Scope) -> Templat
     if not _METHOD.match(text):
         compiler.problems.add(place, f'"{text}" is no HTTP method: write one such as get or post')
     return _constant(text.upper())
-
-
-def _resource(
-    compiler: Compiler, place: str, value: Any, scope: Scope
-) -> tuple[Template, Authentication]:
-    """An external resource: `endpoint`, and perhaps a `name` for people."""
-    if value is None or compiler.problems.mapping(place, value, "`document`") is None:
-        return _constant(None), authentications.NONE
-    compiler.problems.keys(place, value, ("name", "endpoint"))
-    _need(compiler, place, value, ("endpoint",))
-    fields, access = _endpoint(compiler, f"{place}/endpoint", value.get("endpoint"), scope)
-    return _object({**fields, "authentication": access.template}), access
 
 
 def _endpoint(

@@ -82,7 +82,7 @@ def _check_activity(compiler: Compiler, place: str, name: str) -> None:
         problems.add(
             place,
             f'names that begin with "{RESERVED_PREFIX}" are those of built-in activities: write'
-            " `call: http`, `call: openapi`, `run: shell` or `run: script`",
+            " `call: http`",
         )
 
 

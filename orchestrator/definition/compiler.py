@@ -29,12 +29,11 @@ RESERVED = EXPORT | {"secrets", "authorization", "ENV"}
 DEFERRED = frozenset({"secrets", "authorization"})
 _ELSEWHERE = {
     "secrets": (
-        "`$secrets` would be stored here: use it only in the `with` of `call: http` and "
-        "`call: openapi`, in `run: shell` and `run: script`, and in authentications"
+        "`$secrets` would be stored here: use it only in the `with` of `call: http`, and in "
+        "authentications"
     ),
     "authorization": (
-        "`$authorization` would be stored here: use it only in the `with` of `call: http` and "
-        "`call: openapi`"
+        "`$authorization` would be stored here: use it only in the `with` of `call: http`"
     ),
 }
 

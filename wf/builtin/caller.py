@@ -1,4 +1,4 @@
-"""The HTTP calls of one worker: a client, its tokens, its documents. Imports httpx."""
+"""The HTTP calls of one worker: a client and its tokens. Imports httpx."""
 
 from __future__ import annotations
 

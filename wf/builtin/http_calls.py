@@ -1,4 +1,4 @@
-"""The activities behind `call: http` and `call: openapi`."""
+"""The activity behind `call: http`."""
 
 from __future__ import annotations
 

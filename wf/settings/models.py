@@ -228,7 +228,7 @@ class PoolSettings(Section):
 
 
 class HttpSettings(Section):
-    """`call: http` and `call: openapi`."""
+    """`call: http`."""
 
     enabled: bool = True
     max_response: Size = Field(default=4 * 1024 * 1024, ge=1024, le=64 * 1024 * 1024)  # bytes
@@ -236,7 +236,6 @@ class HttpSettings(Section):
     proxy: str | None = Field(default=None, repr=False)
     ca: Path | None = None
     idempotency_header: str = "Idempotency-Key"  # empty: none
-    document_ttl: Duration = 300.0  # seconds that an OpenAPI document is kept
 
 
 class BuiltinSettings(Section):

@@ -263,7 +263,12 @@ for _kind, _names in {
     "mcp": "call-mcp, call-mcp-1, call-mcp-2",
 }.items():
     EXAMPLES.append(
-        refused(_names, f"do: [{{ask: {{call: {_kind}, with: {{}}}}}}]", "/do/0/ask/call", _kind)
+        refused(
+            _names,
+            f"do: [{{ask: {{call: {_kind}, with: {{}}}}}}]",
+            "/do/0/ask/call",
+            "is not supported: write an activity",
+        )
     )
 EXAMPLES += [
     refused(

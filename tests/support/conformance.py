@@ -267,7 +267,7 @@ for _kind, _names in {
             _names,
             f"do: [{{ask: {{call: {_kind}, with: {{}}}}}}]",
             "/do/0/ask/call",
-            "is not supported: write an activity",
+            "is not supported:",
         )
     )
 EXAMPLES += [

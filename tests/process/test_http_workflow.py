@@ -121,3 +121,27 @@ def test_a_request_whose_worker_is_killed_is_sent_again_with_the_same_key(
         return bool(shown["status"] == "completed")
 
     pool.until(ended, "the instance completes")
+
+
+def test_the_example_that_polls_asks_until_the_parcel_has_arrived(pool: RealPool, web: Web) -> None:
+    deployed = wf(pool, "deploy", str(ROOT / "config" / "workflows" / "parcel.yaml"))
+    assert deployed.returncode == 0, deployed.stderr
+    web.documents["/parcel"] = json.dumps({"state": "on its way"})
+    given = {"url": f"{web.url}/parcel", "every": "PT0.1S"}
+    wf(pool, "start", "parcel", "--id", "p-1", "--input", json.dumps(given))
+    pool.until(lambda: web.paths().count("GET /parcel") >= 3, "it is asked again and again")
+    web.documents["/parcel"] = json.dumps({"state": "delivered", "at": "the door"})
+    done = wf(pool, "start", "parcel", "--id", "p-1", "--input", json.dumps(given), "--wait")
+    assert json.loads(done.stdout) == {"at": "the door"}, done.stderr
+
+
+def test_the_example_that_polls_retries_a_service_that_is_down_and_gives_up_in_the_end(
+    pool: RealPool, web: Web
+) -> None:
+    wf(pool, "deploy", str(ROOT / "config" / "workflows" / "parcel.yaml"))
+    web.statuses = [503, 200]
+    given = {"url": f"{web.url}/flaky", "every": "PT0.5S", "within": "PT4S"}
+    done = wf(pool, "start", "parcel", "--input", json.dumps(given), "--wait")
+    assert done.returncode == 1
+    assert "Timed out" in done.stderr
+    assert len(web.seen) >= 3

@@ -138,6 +138,9 @@ def _token(compiler: Compiler, place: str, body: dict[str, Any], more: tuple[str
     for key in ("authority", "grant"):
         if key not in body:
             problems.add(place, f"needs `{key}`")
+    for key in ("authority", "username", "password"):
+        if key in body:
+            problems.text(f"{place}/{key}", body[key], f"`{key}`")
     if "grant" in body:
         _one_of(compiler, f"{place}/grant", body["grant"], GRANTS, _NO_GRANT)
     if body.get("grant") == "password":
@@ -171,6 +174,9 @@ def _client(compiler: Compiler, place: str, client: Any) -> None:
     for key in needed.get(str(method), ()):
         if key not in client:
             problems.add(place, f"needs `{key}` for {method}")
+    for key in ("id", "secret", "assertion"):
+        if key in client:
+            problems.text(f"{place}/{key}", client[key], f"`{key}`")
 
 
 def _one_of(

@@ -38,6 +38,33 @@ def refused(names: str, body: str, *words: str) -> Example:
 DOWN = {"$error": {"type": "about:down", "status": 503, "title": "Down"}}
 READING = {"type": "room.reading", "source": "/sensor"}
 
+
+def asks(authentication: str) -> str:
+    """A definition that asks a service, authenticated so."""
+    return (
+        "use: {secrets: [key], authentications: {shop: {bearer: {token: '${ .token }'}}}}\n"
+        "do: [{ask: {call: http, with: {method: get, endpoint: {uri: 'https://pets.example/{id}', "
+        f"authentication: {authentication}}}}}}}}}]"
+    )
+
+
+def asked(uri: str, **more: Any) -> JsonObject:
+    """What the activity is given for a GET."""
+    request = {"method": "GET", "uri": uri, "output": "content", "redirect": False}
+    return {"request": {**request, "authentication": None, **more}}
+
+
+def with_access(access: JsonObject) -> JsonObject:
+    return asked("https://pets.example/{id}", variables={"id": 3}, authentication=access)
+
+
+WHO = {"id": 3, "token": "t0"}
+PET = {"wf-http": {"name": "Tom"}}
+KEPT = {"secrets": ["key"]}
+CLIENT = (
+    "authority: 'https://id.example', grant: client_credentials, client: {id: me, secret: hush}"
+)
+
 EXAMPLES: list[Example] = [
     # Task lists, data, conditions
     runs("do-single", "do: [{fetch: {call: look_up}}]", stubs={"look_up": 1}, output=1),
@@ -290,4 +317,131 @@ EXAMPLES += [
         "do: [{box: {run: {container: {image: busybox}}}}]",
         "/do/0/box/run/container",
     ),
+]  # fmt: skip
+
+# HTTP
+EXAMPLES += [
+    runs(
+        "call-http-shorthand-endpoint, call-http-endpoint-interpolation-shorthand",
+        "do: [{ask: {call: http, with: {method: get, endpoint: 'https://pets.example/{id}'}}}]",
+        input=WHO,
+        stubs=PET,
+        output={"name": "Tom"},
+        sent=asked("https://pets.example/{id}", variables={"id": 3}),
+    ),
+    runs(
+        "call-http-endpoint-interpolation",
+        "do: [{ask: {call: http, with: {method: get, "
+        "endpoint: '${ \"https://pets.example/\\(.id)\" }'}}}]",
+        input=WHO,
+        stubs=PET,
+        output={"name": "Tom"},
+        sent=asked("https://pets.example/3"),
+    ),
+    runs(
+        "call-http-query-parameters, http-query-params",
+        "do: [{ask: {call: http, with: {method: get, endpoint: 'https://pets.example', "
+        "query: {like: '${ .id }'}}}}]",
+        input=WHO,
+        stubs=PET,
+        output={"name": "Tom"},
+        sent=asked("https://pets.example", variables={}, query={"like": 3}),
+    ),
+    runs(
+        "call-http-query-headers-expressions",
+        "do: [{shape: {set: {asked: {like: '${ .id }'}, said: {Accept: text/plain}}}}, "
+        "{ask: {call: http, with: {method: get, endpoint: 'https://pets.example', "
+        "query: '${ .asked }', headers: '${ .said }'}}}]",
+        input=WHO,
+        stubs=PET,
+        output={"name": "Tom"},
+        sent=asked("https://pets.example", variables={}, query={"like": 3},
+                   headers={"Accept": "text/plain"}),
+    ),
+    runs(
+        "call-http-redirect",
+        "do: [{ask: {call: http, with: {method: get, endpoint: 'https://pets.example', "
+        "redirect: true}}}]",
+        stubs=PET,
+        output={"name": "Tom"},
+        sent=asked("https://pets.example", variables={}, redirect=True),
+    ),
+    runs(
+        "star-wars-homeworld",
+        """
+input: {schema: {format: json, document: {type: object, required: [id]}}}
+do:
+  - ask:
+      call: http
+      with: {method: get, endpoint: 'https://pets.example/{id}', output: response}
+      export: {as: {home: '${ .content.home }'}}
+  - visit: {call: http, with: {method: get, endpoint: '${ $context.home }'}}
+""",
+        input=WHO,
+        stubs={"wf-http": {"$each": [{"content": {"home": "https://home.example"}}, "sweet"]}},
+        output="sweet",
+        sent=asked("https://home.example"),
+    ),
+    runs(
+        "call-custom-function-inline",
+        """
+use:
+  functions:
+    pet:
+      call: http
+      with: {method: get, endpoint: 'https://pets.example/{id}'}
+do: [{ask: {call: pet, with: {id: 3}}}]
+""",
+        stubs=PET,
+        output={"name": "Tom"},
+        sent=asked("https://pets.example/{id}", variables={"id": 3}),
+    ),
+    # Authentications and secrets
+    *(
+        runs(names, asks(given), input=WHO, stubs=PET, output={"name": "Tom"},
+             sent=with_access(access))
+        for names, given, access in (
+            ("authentication-bearer, authentication-bearer-uri-format, bearer-auth-uri-format, "
+             "bearer-auth", "{bearer: {token: '${ .token }'}}", {"bearer": {"token": "t0"}}),
+            ("authentication-reusable", "{use: shop}", {"bearer": {"token": "t0"}}),
+            ("use-authentication", "shop", {"bearer": {"token": "t0"}}),
+        )
+    ),
+    runs(
+        "authentication-oauth2, oauth2",
+        asks("{oauth2: {endpoints: {token: /token}, " + CLIENT + "}}"),
+        input=WHO,
+        stubs=PET,
+        output={"name": "Tom"},
+    ),
+    runs(
+        "authentication-oidc",
+        asks("{oidc: {" + CLIENT + "}}"),
+        input=WHO,
+        stubs=PET,
+        output={"name": "Tom"},
+    ),
+    runs("authentication-oauth2-secret", asks("{oauth2: {use: key}}"), input=WHO, stubs=PET,
+         output={"name": "Tom"},
+         sent={**with_access({"oauth2": {"use": "key"}}), "deferred": KEPT}),
+    runs("authentication-oidc-secret", asks("{oidc: {use: key}}"), input=WHO, stubs=PET,
+         output={"name": "Tom"},
+         sent={**with_access({"oidc": {"use": "key"}}), "deferred": KEPT}),
+    refused("secret-basic-auth", asks("{basic: {username: {use: key}, password: p}}"),
+            "/basic/username", "must be a non-empty string"),
+    refused("secret-bearer-auth", asks("{bearer: {token: {use: key}}}"),
+            "/bearer/token", "must be a non-empty string"),
+    refused("secret-oauth2-auth",
+            asks("{oauth2: {authority: 'https://id.example', grant: client_credentials, "
+                 "client: {id: me, secret: {use: key}}}}"),
+            "/client/secret", "must be a non-empty string"),
+    # Not supported yet
+    refused("call-openapi, call-openapi-redirect", "do: [{ask: {call: openapi, with: {}}}]",
+            "/do/0/ask/call", "not supported yet"),
+    refused("run-shell-stdin-and-arguments, run-shell-external-script",
+            "do: [{ask: {run: {shell: {command: ls}}}}]",
+            "/do/0/ask/run/shell", "not supported yet"),
+    refused("run-script-with-arguments, run-script-with-stdin-and-arguments",
+            "do: [{ask: {run: {script: {language: js, code: '1'}}}}]",
+            "/do/0/ask/run/script", "not supported yet"),
 ]  # fmt: skip

@@ -65,6 +65,16 @@ CLIENT = {"id": "a", "secret": "b"}
         (access({"basic": {"use": "s"}}), "/authentication/basic/use", "no secret"),
         (access({"oauth2": {}}), "/authentication/oauth2", "needs `authority`"),
         (
+            access({"oauth2": {**OAUTH2, "authority": 7, "client": CLIENT}}),
+            "/authentication/oauth2/authority",
+            "must be a non-empty string",
+        ),
+        (
+            access({"oidc": {**OAUTH2, "client": {**CLIENT, "secret": {"use": "x"}}}}),
+            "/authentication/oidc/client/secret",
+            "must be a non-empty string",
+        ),
+        (
             access({"oauth2": {**OAUTH2, "grant": "authorization_code", "client": CLIENT}}),
             "/authentication/oauth2/grant",
             "without a person",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 from supervisor.process import READY, STARTING, Process
@@ -31,6 +32,7 @@ class Place:
     failures: int = 0  # in a row, without progress in between
     next_start: float = 0.0  # monotonic seconds; in the past: as soon as may be
     last_exit: LastExit | None = None
+    stuck: Counter[str] = field(default_factory=Counter)  # how often its processes were, by kind
     held: bool = False  # the operator has drained it: it stays empty
     renew_below: int = 0  # processes of an earlier generation are to be replaced
 

@@ -119,12 +119,13 @@ def _placed(tree: Tree, place: Place | None, process: Process | None, now: float
     """What is known of a place: how often it was filled, how its last process ended."""
     if place is None:
         keys = ("restarts", "failures", "next_start_s", "last_exit")
-        return {"successor": False, **dict.fromkeys(keys)}
+        return {"successor": False, "stuck": {}, **dict.fromkeys(keys)}
     last = place.last_exit
     told: dict[str, Any] = {
         "successor": process is not None and place.successor is process,
         "restarts": place.restarts,
         "failures": place.failures,
+        "stuck": dict(place.stuck),
         "next_start_s": None,
         "last_exit": {
             "cause": last.cause,

@@ -73,5 +73,8 @@ class Vigil:
             kind=finding.kind.value,
             reason=finding.text,
         ).error("process.stuck")
+        place = self._tree.places.get(process.spec.name)
+        if place is not None:
+            place.stuck[finding.kind.value] += 1
         process.failure = (finding.kind.value, finding.text)
         process.condemn(Cause.HANG, now)

@@ -41,6 +41,8 @@ def test_a_worker_whose_loop_stands_still_is_named_dumped_and_replaced(
     [ended, *_] = [e for e in pool.logged("process.exited") if e["cause"] == "hang"]
     assert "in _stuck" in ended["dump"]
     until(lambda: pool.events("ready worker"), "another works in its place")
+    [place] = [p for p in pool.status()["processes"] if p["pool"] == "mail"]
+    assert place["stuck"] == {"loop-stopped": place["restarts"]}
 
 
 def test_a_task_far_past_its_deadline_is_another_kind_of_stuck(pool: PoolDirectory) -> None:

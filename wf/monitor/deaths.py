@@ -49,31 +49,44 @@ class Reporter:
             task.cancel()
 
     async def _report(self, death: JsonObject) -> None:
-        left: list[JsonObject] = death["tasks"]
+        told = [task for task in death["tasks"] if verdict(death, task) != HANDED_BACK]
+        back = [task for task in death["tasks"] if verdict(death, task) == HANDED_BACK]
+        if await self._tell(death, told) and not is_stale(death, time.monotonic()):
+            await self._hand_back(back)
+            logger.bind(
+                child=death["child"],
+                child_pid=death["pid"],
+                cause=death["cause"],
+                how=death["how"],
+                reported=len(told),
+                handed_back=len(back),
+                after_ms=round(1000 * (time.monotonic() - death["died_s"]), 1),
+            ).info("death.reported")
+        else:
+            logger.bind(
+                child=death["child"], child_pid=death["pid"], tasks=len(told) + len(back)
+            ).warning("death.left.to.redelivery")
+        self._settled(int(death["death"]))
+
+    async def _tell(self, death: JsonObject, tasks: list[JsonObject]) -> bool:
+        """Store the outcomes of these tasks; False when it took so long that nobody needs them."""
         delay_s = FIRST_DELAY_S
-        while left:
+        while tasks:
             if is_stale(death, time.monotonic()):
-                logger.bind(child=death["child"], child_pid=death["pid"], tasks=len(left)).warning(
-                    "death.left.to.redelivery"
-                )
-                break
+                return False
             try:
-                left = await self._try(death, left)
+                tasks = await self._try(death, tasks)
             except BrokerError as error:
                 logger.bind(error=str(error)).warning("death.report.again")
-            if left:
+            if tasks:
                 await asyncio.sleep(delay_s)
                 delay_s = min(2 * delay_s, LONGEST_DELAY_S)
-        self._settled(int(death["death"]))
+        return True
 
     async def _try(self, death: JsonObject, tasks: list[JsonObject]) -> list[JsonObject]:
         """Report these tasks; the ones that are left. Raises BrokerError without an answer."""
-        back = [task for task in tasks if verdict(death, task) == HANDED_BACK]
-        for task in back:
-            self._port.nak(_delivery(task))
-        told = [task for task in tasks if verdict(death, task) != HANDED_BACK]
-        found = await asyncio.gather(*(self._result(death, task) for task in told))
-        sent = [(task, out) for task, out in zip(told, found, strict=True) if out is not None]
+        found = await asyncio.gather(*(self._result(death, task) for task in tasks))
+        sent = [(task, out) for task, out in zip(tasks, found, strict=True) if out is not None]
         outcomes = await self._port.publish(
             topology.WORKFLOW_EVENTS, [out for _, out in sent], timeout_s=ATTEMPT_S
         )
@@ -83,17 +96,16 @@ class Reporter:
                 self._port.ack(_delivery(task))
             else:
                 left.append(task)
-        await self._port.flush()
-        logger.bind(
-            child=death["child"],
-            child_pid=death["pid"],
-            cause=death["cause"],
-            how=death["how"],
-            reported=len(sent) - len(left),
-            handed_back=len(back),
-            after_ms=round(1000 * (time.monotonic() - death["died_s"]), 1),
-        ).info("death.reported")
         return left
+
+    async def _hand_back(self, tasks: list[JsonObject]) -> None:
+        """Once, whatever the broker answers: a second one would make a second copy."""
+        for task in tasks:
+            self._port.nak(_delivery(task))
+        try:
+            await self._port.flush()
+        except BrokerError as error:
+            logger.bind(error=str(error)).warning("death.hand_back.unconfirmed")
 
     async def _result(self, death: JsonObject, task: JsonObject) -> Outgoing | None:
         """None when there is nothing to report: the task is gone, or was never readable."""

@@ -15,7 +15,7 @@ from tests.support.orders import TASKS_EACH, Field, Hit, balanced_round, kill
 
 ROUNDS = 10
 ORDERS = 500
-KINDS = ["worker", "orchestrator", "broker", "supervisor"]
+KINDS = ["worker", "orchestrator", "monitor", "broker", "supervisor"]
 
 
 @pytest.mark.timeout(110)

@@ -114,6 +114,9 @@ def test_whenever_the_writer_dies_every_started_task_is_read_whole_and_no_other(
     for task in [*running.values(), *ended.values()]:
         if task.sequence not in between:
             assert task.sequence in found
+            assert task.sequence in between or found[task.sequence].ended == (
+                task.sequence in {one.sequence for one in ended.values()}
+            )
     assert len(found) <= CAPACITY
     for sequence, task in found.items():
         whole = known[sequence]

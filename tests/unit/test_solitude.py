@@ -88,8 +88,8 @@ def test_it_waits_until_everything_else_is_stored(worker: Worker) -> None:
     worker.take(held(4), lane=1)
     assert worker.started == [1, 2]
     worker.end(1)
-    worker.store(1)
     worker.end(2)
+    worker.store(1)
     assert worker.started == [1, 2], "the result of 2 would be lost with the worker"
     worker.store(2)
     assert worker.started == [1, 2, 3]

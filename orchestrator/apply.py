@@ -17,6 +17,7 @@ import orjson
 from orchestrator import outbox as outbox_builder
 from orchestrator import record as records
 from orchestrator import sends
+from orchestrator.apart import DEFAULT_RULES, Rules
 from orchestrator.definition import Definition
 from orchestrator.inbound import Item
 from orchestrator.machine import (
@@ -32,7 +33,7 @@ from orchestrator.machine import (
 )
 from orchestrator.machine import Limits as MachineLimits
 from orchestrator.outbox import Outbox
-from orchestrator.record import Commit, HistoryEntry, Record
+from orchestrator.record import Commit, HistoryEntry, Record, Sealed
 
 JsonObject = dict[str, Any]
 Lookup = Callable[[str, str, str | None], Definition | None]  # namespace, name, version
@@ -52,6 +53,7 @@ class Limits:
     message: int
     machine: MachineLimits = DEFAULT_LIMITS
     lifecycle: bool = False  # CloudEvents of the lifecycle are published
+    apart: Rules = DEFAULT_RULES  # which values are stored beside the snapshot
 
 
 @dataclass(slots=True)
@@ -60,7 +62,7 @@ class Applied:
 
     snapshot: JsonObject | None = None
     commit: Commit | None = None
-    value: bytes = b""
+    sealed: Sealed | None = None  # what is stored, with `commit`
     outbox: Outbox = field(default_factory=Outbox)
     applied: list[Item] = field(default_factory=list)
     ignored: list[tuple[Item, str]] = field(default_factory=list)
@@ -216,6 +218,8 @@ class _Fold:
             event = overlay = fault_event(
                 "Definition lost", f"definition {version} is no longer registered"
             )
+        elif self._record.missing and event["kind"] != "fault":
+            event = overlay = self._damaged()
         machine = self._limits.machine
         try:
             transition = advance(
@@ -247,6 +251,15 @@ class _Fold:
         )
         self._merge(transition.commands)
         return None
+
+    def _damaged(self) -> JsonObject:
+        """Somebody deleted what only the engine may: going on without it would be guessing."""
+        keys = ", ".join(self._record.missing)
+        detail = (
+            f"values of this instance are gone from the bucket WORKFLOW_STATES: {keys}. Look "
+            f"at its history (wf history), and start what is left to do as a new instance"
+        )
+        return fault_event("State damaged", detail, forget=True)
 
     def _go_back(self) -> None:
         """To the snapshot before an event that raised, which may have half changed its own."""
@@ -294,17 +307,17 @@ class _Fold:
         if not self._history:
             self.result.snapshot = self._record.snapshot
             return self.result
-        self._seal()
+        size = self._seal()
         # A task's input is part of the snapshot: only a large snapshot can hold a too large task.
-        if len(self.result.value) > min(limits.message, limits.snapshot):
+        if size > min(limits.message, limits.snapshot):
             self._fault_oversize_tasks(limits.message)
-            self._seal()
-        if len(self.result.value) > limits.snapshot:
-            return self._faulted_oversize(limits.snapshot)
+            size = self._seal()
+        if size > limits.snapshot:
+            return self._faulted_oversize(size, limits.snapshot)
         return self.result
 
-    def _seal(self) -> None:
-        """Commit record, KV value and messages of what has been applied so far."""
+    def _seal(self) -> int:
+        """Commit record, KV value and messages of what has been applied so far; bytes of state."""
         snapshot = self._snapshot
         assert snapshot is not None
         last = self._record.commit
@@ -327,8 +340,9 @@ class _Fold:
         result = self.result
         result.finished = result.finished and snapshot["status"] in TERMINAL  # not retried since
         result.snapshot, result.commit = snapshot, commit
-        result.value = records.encode(snapshot, commit)
+        result.sealed = records.seal(snapshot, commit, self._record.watch, self._limits.apart)
         result.outbox = outbox_builder.build(snapshot, commit, self._events)
+        return result.sealed.size
 
     def _trace(self) -> str | None:
         headers = self.result.applied[0].delivery.headers
@@ -355,9 +369,8 @@ class _Fold:
         runs = self._snapshot["runs"] if self._snapshot else {}
         return [run for run in self._tasks if str(run) in runs]
 
-    def _faulted_oversize(self, limit: int) -> Applied:
+    def _faulted_oversize(self, size: int, limit: int) -> Applied:
         """Go back to the stored snapshot and fault that: the new data is what was too large."""
-        size = len(self.result.value)
         detail = (
             f"the state would take {size} bytes, [orchestrator.limits] snapshot allows {limit}: "
             f"keep large data outside and pass references"

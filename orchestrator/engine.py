@@ -25,7 +25,7 @@ from orchestrator.machine import TERMINAL
 from orchestrator.outbox import Outbox
 from orchestrator.parking import Parking
 from orchestrator.publisher import Publisher
-from orchestrator.record import Record
+from orchestrator.record import Record, built
 from orchestrator.store import Store, Write, Written
 from orchestrator.unknown import droppable
 from wf import subjects
@@ -252,12 +252,12 @@ class Engine:
             Write(
                 instance,
                 records[instance],
-                result.value,
+                result.sealed,
                 result.commit.token,
                 self._retention.of(result.snapshot["status"]) if result.snapshot else None,
             )
             for instance, result in results.items()
-            if result.commit is not None
+            if result.commit is not None and result.sealed is not None
         ]
         return await self._store.write(writes)
 
@@ -275,9 +275,8 @@ class Engine:
         committed = {instance: results[instance] for instance in landed}
         for instance, revision in landed.items():
             result = results[instance]
-            records[instance] = Record(
-                result.snapshot, result.commit, revision, flushed=False, size=len(result.value)
-            )
+            assert result.sealed is not None
+            records[instance] = built(result.snapshot, result.commit, result.sealed, revision)
             if result.finished:
                 await self._announce(instance, result)
         refused = await self._publisher.publish({k: r.outbox for k, r in committed.items()})

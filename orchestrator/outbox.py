@@ -25,10 +25,11 @@ EVIDENCE_BYTES = 256 * 1024
 
 @dataclass(slots=True)
 class Outbox:
-    """Messages by stream, and timers to unschedule (subjects in the timer stream)."""
+    """Messages by stream, and what is to be purged: (stream, subject) of timers to unschedule and
+    of values that a snapshot does not name any more."""
 
     streams: dict[str, list[Outgoing]] = field(default_factory=dict)
-    purges: list[str] = field(default_factory=list)
+    purges: list[tuple[str, str]] = field(default_factory=list)
 
     def add(self, stream: str, message: Outgoing) -> None:
         self.streams.setdefault(stream, []).append(message)
@@ -62,7 +63,11 @@ def build(snapshot: JsonObject, commit: Commit, events: list[JsonObject]) -> Out
                 message_id=f"{instance}:{commit.number}:dead:{n}",
             ),
         )
-    outbox.purges = [subjects.timer_scheduled(instance, str(timer)) for timer in commit.cancelled]
+    for timer in commit.cancelled:
+        subject = subjects.timer_scheduled(instance, str(timer))
+        outbox.purges.append((topology.WORKFLOW_TIMERS, subject))
+    for key in commit.dropped:
+        outbox.purges.append((topology.WORKFLOW_STATES, subjects.state_value(instance, key)))
     return outbox
 
 

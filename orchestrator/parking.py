@@ -159,12 +159,12 @@ class Parking:
             dead=[],
             parked=bool(unpublished),
         )
-        value = records.encode(record.snapshot, commit)
-        written = await self._store.write([Write(instance, record, value, commit.token)])
+        sealed = records.seal(record.snapshot, commit, record.watch)
+        written = await self._store.write([Write(instance, record, sealed, commit.token)])
         if instance not in written.landed:
             return False
-        revision = written.landed[instance]
-        fresh = Record(record.snapshot, commit, revision, flushed=True, size=len(value))
+        fresh = records.built(record.snapshot, commit, sealed, written.landed[instance])
+        fresh.flushed = True
         self._store.cache.put(instance, fresh)
         return True
 

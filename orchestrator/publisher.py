@@ -36,7 +36,7 @@ class Publisher:
     ) -> dict[str, Outbox]:
         """Send everything; what could not be stored is returned, by instance."""
         streams: dict[str, list[_Owned]] = {}
-        purges: list[str] = []
+        purges: list[tuple[str, str]] = []
         for instance, outbox in outboxes.items():
             purges += outbox.purges
             for stream, messages in outbox.streams.items():
@@ -74,18 +74,18 @@ class Publisher:
         for one in owned:
             left.setdefault(one[0], Outbox()).add(stream, one[1])
 
-    async def _purge(self, subjects: list[str]) -> None:
-        """Unschedule timers. A timer that fires all the same is ignored by its number."""
-        for start in range(0, len(subjects), PURGES_AT_ONCE):
-            await asyncio.gather(
-                *(self._unschedule(s) for s in subjects[start : start + PURGES_AT_ONCE])
-            )
+    async def _purge(self, purges: list[tuple[str, str]]) -> None:
+        """A timer that fires all the same is ignored by its number; a value that stays takes room,
+        and nobody looks at it."""
+        for start in range(0, len(purges), PURGES_AT_ONCE):
+            part = purges[start : start + PURGES_AT_ONCE]
+            await asyncio.gather(*(self._purge_one(*one) for one in part))
 
-    async def _unschedule(self, subject: str) -> None:
+    async def _purge_one(self, stream: str, subject: str) -> None:
         try:
-            await self._port.purge(topology.WORKFLOW_TIMERS, subject=subject)
+            await self._port.purge(stream, subject=subject)
         except BrokerError as error:
-            logger.bind(subject=subject, error=str(error)).warning("timer.unschedule.failed")
+            logger.bind(stream=stream, subject=subject, error=str(error)).warning("purge.failed")
 
     async def flush(self, cold: dict[str, Record]) -> dict[str, Outbox]:
         """Publish the outboxes that another process committed, as singles: some of their message

@@ -15,6 +15,8 @@ The value is the snapshot with one more key, `commit`:
     parked    true: all but `tasks` is published, and a flush timer is set for those
     lifecycle true: CloudEvents of the lifecycle go with the history
     trace     the traceparent of the start, passed on to tasks
+    apart     {key: [path, …]} large values that are stored beside the snapshot (wf/apart.py)
+    dropped   keys of such values that nothing names any more
 
 Together these are the outbox of the last commit (DESIGN §6): it may only be overwritten once it
 is known to be published.
@@ -27,6 +29,10 @@ from typing import Any
 
 import orjson
 
+from orchestrator import apart
+from orchestrator.apart import DEFAULT_RULES, Rules, Watch
+from orchestrator.machine import TERMINAL
+from wf.apart import Places, put_back
 from wf.jetstream.port import Stored
 
 JsonObject = dict[str, Any]
@@ -42,6 +48,8 @@ OPTIONAL = (
     "parked",
     "lifecycle",
     "trace",
+    "apart",
+    "dropped",
 )
 
 # now_ms, stream, sequence, entries (a list, or its JSON as a Fragment), overlay
@@ -64,6 +72,8 @@ class Commit:
     parked: bool = False
     lifecycle: bool = False
     trace: str | None = None
+    apart: Places = field(default_factory=dict)
+    dropped: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -75,7 +85,9 @@ class Record:
     revision: int  # sequence of its subject's last message; what the next write expects
     flushed: bool  # this process knows that the outbox of `commit` is published
     doubtful: bool = False  # it came from memory or from a replica: there may be a newer one
-    size: int = 0  # bytes in the KV
+    size: int = 0  # bytes in the KV, with the values beside it
+    missing: list[str] = field(default_factory=list)  # keys of values that are gone
+    watch: Watch | None = None  # None: it has always been too small to set a value apart
 
     @property
     def commit_number(self) -> int:
@@ -85,6 +97,47 @@ class Record:
 def absent(revision: int = 0) -> Record:
     """No instance under this id; `revision` is that of a delete or expiry marker, if any."""
     return Record(None, None, revision, flushed=True)
+
+
+@dataclass(slots=True)
+class Sealed:
+    """A commit as it is to be stored: first `beside` (key, JSON), then `value`."""
+
+    value: bytes
+    beside: list[tuple[str, bytes]]
+    watch: Watch | None
+    size: int  # bytes of all that the snapshot is
+
+
+def seal(
+    snapshot: JsonObject, commit: Commit, watch: Watch | None, rules: Rules = DEFAULT_RULES
+) -> Sealed:
+    """What is to be stored for `commit`, whose `apart` and `dropped` are decided here.
+
+    `watch` is that of the record which the snapshot replaces. One that has ended is stored whole:
+    it is written once, and then only expires.
+    """
+    commit.apart, commit.dropped = {}, []
+    ended = snapshot["status"] in TERMINAL
+    if watch is None or ended:
+        commit.dropped = [] if watch is None else apart.whole(watch)
+        value = encode(snapshot, commit)
+        if ended or len(value) < rules.snapshot:
+            return Sealed(value, [], None, len(value))
+    plan = apart.plan(snapshot, watch or Watch(), commit.token, rules)
+    commit.apart, commit.dropped = plan.places, plan.dropped
+    value = encode(plan.snapshot, commit)
+    beside = [(str(one.key), orjson.dumps(one.content)) for one in plan.values]
+    return Sealed(value, beside, plan.watch, len(value) + plan.size)
+
+
+def built(
+    snapshot: JsonObject | None, commit: Commit | None, sealed: Sealed, revision: int
+) -> Record:
+    """The record of a commit that is stored, with its outbox still to be published."""
+    if sealed.watch is not None:
+        apart.landed(sealed.watch)
+    return Record(snapshot, commit, revision, flushed=False, size=sealed.size, watch=sealed.watch)
 
 
 def encode(snapshot: JsonObject, commit: Commit) -> bytes:
@@ -98,7 +151,10 @@ def encode(snapshot: JsonObject, commit: Commit) -> bytes:
 
 
 def decode(stored: Stored | None) -> Record:
-    """What a KV subject's last message says; a marker of deletion or expiry means absent."""
+    """What a KV subject's last message says; a marker of deletion or expiry means absent.
+
+    What `apart` of its commit names is still missing: see `complete`.
+    """
     if stored is None:
         return absent()
     if stored.is_marker:
@@ -118,8 +174,21 @@ def decode(stored: Stored | None) -> Record:
         parked=raw.get("parked", False),
         lifecycle=raw.get("lifecycle", False),
         trace=raw.get("trace"),
+        apart=raw.get("apart", {}),
+        dropped=raw.get("dropped", []),
     )
     return Record(snapshot, commit, stored.sequence, flushed=False, size=len(stored.data))
+
+
+def complete(record: Record, beside: dict[str, bytes]) -> list[str]:
+    """Put the values back that are stored beside the snapshot. `beside`: their JSON, by key.
+    Returns the keys whose value is not there."""
+    assert record.commit is not None
+    assert record.snapshot is not None
+    values = {key: orjson.loads(data) for key, data in beside.items()}
+    record.watch = apart.restored(values, {key: len(data) for key, data in beside.items()})
+    record.size += sum(len(data) for data in beside.values())
+    return put_back(record.snapshot, record.commit.apart, values)
 
 
 def is_published(commit: Commit, floors: dict[str, int]) -> bool:

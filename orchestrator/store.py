@@ -1,18 +1,23 @@
 """Snapshots in the KV: load with their flush state, write with compare-and-set.
 
 A write is one atomic batch for the group, or pipelined singles when the group is small (an atomic
-batch costs about 2 ms however small) and always when something went wrong with the batch.
+batch costs about 2 ms however small) and always when something went wrong with the batch. What a
+snapshot sets apart (orchestrator/apart.py) is stored before it, and dropped after one that does
+not name it any more: so what a stored snapshot names is there.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from loguru import logger
+
 from orchestrator import record as records
 from orchestrator.cache import Cache
-from orchestrator.record import Record
-from orchestrator.sending import BATCH_MINIMUM, chunks
+from orchestrator.record import Commit, Record, Sealed
+from orchestrator.sending import BATCH_MINIMUM, chunks, send
 from wf import subjects
 from wf.jetstream import topology
 from wf.jetstream.port import Accepted, Outcome, Outgoing, Port, Stored
@@ -23,16 +28,17 @@ CONSUMERS = (
 )
 
 
+REREAD_PAUSE_S = (0.0, 0.02, 0.1, 0.5, 1.0)
 LEADER_READS = 1  # up to so many instances are asked of the stream's leader, more of any replica
 
 
 @dataclass(slots=True)
 class Write:
-    """One snapshot to store: `value` over `record`, with the token that `value` carries."""
+    """One snapshot to store: `sealed` over `record`, with the token that it carries."""
 
     instance: str
     record: Record  # what it was decided on; its revision is what the KV must still hold
-    value: bytes
+    sealed: Sealed
     token: str
     ttl_s: int | None = None
 
@@ -79,12 +85,45 @@ class Store:
         stored = await self._last(instances)
         found: dict[str, Record] = {}
         for instance in instances:
-            record = records.decode(stored.get(subjects.state(instance)))
+            record = await self._completed(
+                instance, records.decode(stored.get(subjects.state(instance)))
+            )
             if record.commit is not None:
                 record.flushed = records.is_published(record.commit, floors)
             record.doubtful = len(instances) > LEADER_READS
             found[instance] = record
         return found
+
+    async def _completed(self, instance: str, record: Record) -> Record:
+        """With the values that are stored beside the snapshot. When one is gone, so is the
+        snapshot that named it: the leader knows the next one."""
+        for pause_s in (*REREAD_PAUSE_S, None):
+            if record.commit is None or not record.commit.apart:
+                break
+            record.missing = records.complete(record, await self._beside(instance, record.commit))
+            if not record.missing:
+                break
+            if pause_s is None:
+                log = logger.bind(instance=instance, keys=record.missing)
+                log.error("state.value.missing")
+                break
+            await asyncio.sleep(pause_s)
+            current = await self._port.last(
+                topology.WORKFLOW_STATES, subjects.state(instance), leader=True
+            )
+            if current is None or current.sequence != record.revision:
+                record = records.decode(current)
+        return record
+
+    async def _beside(self, instance: str, commit: Commit) -> dict[str, bytes]:
+        """The values (by key) that the commit has set apart, as far as they are there."""
+        keys = {subjects.state_value(instance, key): key for key in commit.apart}
+        found = dict(await self._port.last_many(topology.WORKFLOW_STATES, list(keys)))
+        for name in keys.keys() - found.keys():  # a replica may be behind
+            stored = await self._port.last(topology.WORKFLOW_STATES, name, leader=True)
+            if stored is not None:
+                found[name] = stored
+        return {keys[name]: stored.data for name, stored in found.items()}
 
     async def _last(self, instances: list[str]) -> Mapping[str, Stored]:
         names = [subjects.state(instance) for instance in instances]
@@ -112,9 +151,15 @@ class Store:
     async def write(self, writes: list[Write], *, singly: bool = False) -> Written:
         """Store all; a write whose acknowledgement was lost but whose token is found has landed."""
         written = Written({}, [])
+        writes = await self._set_apart(writes, written)
         messages = [
-            Outgoing(subjects.state(w.instance), w.value, expected=w.record.revision, ttl_s=w.ttl_s)
-            for w in writes
+            Outgoing(
+                subjects.state(write.instance),
+                write.sealed.value,
+                expected=write.record.revision,
+                ttl_s=write.ttl_s,
+            )
+            for write in writes
         ]
         for start, chunk in chunks(messages):
             part = writes[start : start + len(chunk)]
@@ -128,6 +173,27 @@ class Store:
             if unsure:
                 await self._settle(unsure, written)
         return written
+
+    async def _set_apart(self, writes: list[Write], written: Written) -> list[Write]:
+        """Store what goes beside the snapshots; those writes are returned that may go on."""
+        beside = [
+            (write.instance, Outgoing(subjects.state_value(write.instance, key), data))
+            for write in writes
+            for key, data in write.sealed.beside
+        ]
+        if not beside:
+            return writes
+        messages = [message for _, message in beside]
+        outcomes = await send(self._port, topology.WORKFLOW_STATES, messages)
+        lost = {
+            instance
+            for (instance, _), outcome in zip(beside, outcomes, strict=True)
+            if not isinstance(outcome, Accepted)
+        }
+        for instance in lost:
+            self.cache.drop(instance)
+        written.lost += lost
+        return [write for write in writes if write.instance not in lost]
 
     async def _send(self, chunk: list[Outgoing], singly: bool) -> list[Outcome]:
         if not singly and len(chunk) >= BATCH_MINIMUM:
@@ -148,3 +214,14 @@ class Store:
                 written.landed[write.instance] = current.revision
             else:
                 written.lost.append(write.instance)
+                if current.revision > write.record.revision:
+                    await self._drop_beside(write, current)
+
+    async def _drop_beside(self, write: Write, current: Record) -> None:
+        """The KV has moved on: drop what was stored for nothing. (What landed unseen, and was
+        built on by another process since, is named by `current`, or was dropped by it.)"""
+        named = current.commit.apart if current.commit is not None else {}
+        for key, _ in write.sealed.beside:
+            if key not in named:
+                subject = subjects.state_value(write.instance, key)
+                await self._port.purge(topology.WORKFLOW_STATES, subject=subject)

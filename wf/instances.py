@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
-from wf import messages, subjects
+from wf import apart, messages, subjects
 from wf.errors import NotFound, WorkflowCancelled, WorkflowFaulted
 from wf.jetstream import topology
 from wf.jetstream.port import Port, Stored
@@ -19,6 +20,7 @@ STATUSES = ("pending", "running", "waiting", "suspended", "cancelled", "faulted"
 TERMINAL = frozenset({"cancelled", "faulted", "completed"})
 
 PAGE = 1000  # messages a read
+REREAD_PAUSE_S = (0.0, 0.02, 0.1, 0.5)
 WINDOW = 20_000  # history messages that `recent` reads at most
 
 
@@ -122,7 +124,23 @@ def from_stored(stored: Stored | None) -> Instance | None:
 async def find(port: Port, instance: str) -> Instance | None:
     """The instance, or None when there is no snapshot of it."""
     subjects.check_name("instance", instance)
-    return from_stored(await port.last(topology.WORKFLOW_STATES, subjects.state(instance)))
+    for pause_s in REREAD_PAUSE_S:
+        found = from_stored(await port.last(topology.WORKFLOW_STATES, subjects.state(instance)))
+        if found is None or await _complete(port, found):
+            return found
+        await asyncio.sleep(pause_s)  # it has gone on, and dropped what it does not name any more
+    return found
+
+
+async def _complete(port: Port, instance: Instance) -> bool:
+    """Read what is stored beside the snapshot. False: some of it is gone."""
+    places = apart.places(instance.snapshot)
+    if not places:
+        return True
+    keys = {subjects.state_value(instance.id, key): key for key in places}
+    stored = await port.last_many(topology.WORKFLOW_STATES, list(keys))
+    values = {keys[name]: orjson.loads(one.data) for name, one in stored.items()}
+    return not apart.put_back(instance.snapshot, places, values)
 
 
 async def get(port: Port, instance: str) -> Instance:
@@ -175,7 +193,8 @@ async def recent(
 
 
 async def find_many(port: Port, names: Sequence[str]) -> list[Instance]:
-    """Those of the named instances that have a snapshot, in the order of `names`."""
+    """Those of the named instances that have a snapshot, in the order of `names`. Large values
+    that are stored beside a snapshot are not read."""
     if not names:
         return []
     wanted = [subjects.state(name) for name in names]

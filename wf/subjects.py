@@ -132,6 +132,11 @@ def state(instance: str) -> str:
     return f"$KV.WORKFLOW_STATES.{instance}"
 
 
+def state_value(instance: str, key: str) -> str:
+    """A large value that is stored beside the instance's snapshot (wf/apart.py)."""
+    return f"$KV.WORKFLOW_STATES.{instance}.{key}"
+
+
 def definition(namespace: str, name: str, version: str) -> str:
     return f"$KV.WORKFLOW_DEFINITIONS.{namespace}.{name}.{version}"
 

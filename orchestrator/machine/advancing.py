@@ -202,6 +202,8 @@ def _fault(step: Step, event: JsonObject) -> None:
         letter = {**evidence, "instance": step.snapshot["id"], "error": error}
         step.commands.append(DeadLetter("faulted", step.snapshot["workflow"], letter))
     step.fault(error)
+    if event.get("forget") is True:  # what it would keep for a retry is not whole
+        step.snapshot.pop("failed", None)
 
 
 def _no_definition(snapshot: JsonObject) -> JsonObject:

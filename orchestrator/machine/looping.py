@@ -17,7 +17,7 @@ GROUP = 128  # iterations whose outputs are kept in one frame until the join
 
 
 class ForHandler(Handler):
-    """Frame: `rest` (of the items), `at` (the next index), `child` (the iteration's block).
+    """Frame: `items`, `at` (the next index), `child` (the iteration's block).
 
     Side by side there are besides: `data` (the input of every iteration), `open` (how many run)
     and `children`: frames of the same task, `ended` in the sense that they are no tasks themselves,
@@ -33,7 +33,7 @@ class ForHandler(Handler):
         if type(found) is not list:
             detail = f"`in` must give an array, found {kind_of(found)}: {body.items.source:.120}"
             raise Fault(expression_error(detail, task.pointer))
-        step.edit(frame).update(rest=items.pack(found), at=0)
+        step.edit(frame).update(items=items.pack(found), at=0)
         if body.concurrency is None:
             _next(step, frame, input)
         else:
@@ -73,17 +73,17 @@ def _take(step: Step, frame: str, data: Any) -> JsonObject | None:
     task = step.task(frame)
     body: For = task.body
     state = step.frames[frame]
-    rest, at = state["rest"], state["at"]
-    if items.is_empty(rest):
+    packed, at = state["items"], state["at"]
+    if at >= items.length(packed):
         return None
-    variables = {body.each: items.first(rest), body.at: at}
+    variables = {body.each: items.item(packed, at), body.at: at}
     if body.condition is not None:
         scope = tasks.scope_inside(step, frame, state.get("input"), variables=variables)
         met = step.evaluate(body.condition, data, scope, task.pointer)
         if met is None or met is False:
-            step.edit(frame)["rest"] = items.pack([])
+            step.edit(frame)["items"] = items.pack([])
             return None
-    step.edit(frame).update(rest=items.without_first(rest), at=at + 1)
+    step.edit(frame)["at"] = at + 1
     return variables
 
 

@@ -651,6 +651,7 @@ async def test_a_timer_beyond_the_cap_waits_until_there_is_room(
     async with engine(nats_server, prepare=narrow):
         await start(js, "sleeper", "first")
         await in_status(js, "first", "waiting")
+        await settled(js)  # its timer is counted
         await start(js, "sleeper", "second")
         await in_status(js, "second", "waiting")
         pending = await js.subjects(topology.WORKFLOW_TIMERS, topology.SCHEDULED_TIMERS)

@@ -28,6 +28,8 @@ def main() -> int:
     if options.seed is not None:
         return show(options.seed, traced=not options.quiet)
     if options.jobs > 1:
+        if options.count is not None:
+            parser.error("--count is for one process: leave --jobs out, or give --seconds")
         return side_by_side(options.jobs, options.seconds)
     return many(options.count, options.seconds)
 

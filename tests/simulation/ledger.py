@@ -5,6 +5,7 @@
   commit of the instance takes its place.
 - A task is acked after a result of it is stored.
 - Nothing is purged that was not acked.
+- What a stored snapshot has set apart is there.
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ from orchestrator import outbox as building
 from orchestrator import record as records
 from orchestrator.inbound import FLUSH_TIMER
 from orchestrator.store import CONSUMERS
+from tests.simulation import beside
 from tests.support.memory.broker import Watcher
 from tests.support.memory.consumer import MemoryConsumer
 from tests.support.memory.matching import matches
 from tests.support.memory.stream import MemoryStream, Message
+from wf import subjects
 from wf.jetstream import topology
 
 Implied = tuple[str, str]  # stream, and message id, or subject where there is none
@@ -61,8 +64,8 @@ class Ledger(Watcher):
     def stored(self, stream: MemoryStream, message: Message) -> None:
         name = stream.name
         if name == topology.WORKFLOW_STATES:
-            if message.data:
-                self._snapshot(message)
+            if message.data and matches(subjects.state("*"), message.subject):
+                self._snapshot(stream, message)
             return
         implied = (name, message.message_id or message.subject)
         self.stored_ones.add(implied)
@@ -79,8 +82,10 @@ class Ledger(Watcher):
             if "run" in body:
                 self.results.add((message.subject.split(".")[3], body["run"]))
 
-    def _snapshot(self, message: Message) -> None:
+    def _snapshot(self, stream: MemoryStream, message: Message) -> None:
         record = records.decode(message.stored())
+        for wrong in beside.completed(stream, message.subject.removeprefix(STATE_PREFIX), record):
+            self.problem(wrong)
         snapshot, commit = record.snapshot, record.commit
         assert snapshot is not None
         assert commit is not None
@@ -149,6 +154,10 @@ class Ledger(Watcher):
     # Purged
 
     def purged(self, stream: MemoryStream, pattern: str | None, up_to: int | None) -> None:
+        if stream.name == topology.WORKFLOW_STATES and pattern is not None:
+            if (wrong := beside.still_named(stream, pattern)) is not None:
+                self.problem(wrong)
+            return
         watched = (topology.WORKFLOW_EVENTS, topology.ACTIVITY_TASKS)
         if stream.name not in watched:
             return

@@ -91,6 +91,38 @@ def outbox_before_snapshot() -> Iterator[Any]:
 
 
 @mutation()
+def drop_values_before_the_commit() -> Iterator[Any]:
+    """What a snapshot no longer names is dropped before it is stored."""
+    write = Engine._write
+
+    async def early(self: Engine, known: Any, applied: Any) -> Any:
+        for one in applied.values():
+            for stream, subject in one.outbox.purges:
+                await self._port.purge(stream, subject=subject)
+        return await write(self, known, applied)
+
+    with patch.object(Engine, "_write", early):
+        yield
+
+
+@mutation()
+def store_the_snapshot_before_its_values() -> Iterator[Any]:
+    """What is set apart is stored after the snapshot that names it."""
+    set_apart, write = Store._set_apart, Store.write
+
+    async def late(self: Store, writes: list[store.Write], *, singly: bool = False) -> Written:
+        written = await write(self, writes, singly=singly)
+        await set_apart(self, writes, Written({}, []))
+        return written
+
+    async def nothing(self: Store, writes: list[store.Write], written: Written) -> Any:
+        return writes
+
+    with patch.object(Store, "_set_apart", nothing), patch.object(Store, "write", late):
+        yield
+
+
+@mutation()
 def drop_the_compare_and_set() -> Iterator[Any]:
     """A snapshot is written over whatever is there."""
     outgoing = store.Outgoing

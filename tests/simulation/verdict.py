@@ -12,7 +12,7 @@ from orchestrator import record as records
 from orchestrator.fold import fold, ordered
 from orchestrator.machine import TERMINAL
 from orchestrator.record import Record
-from tests.simulation import flows
+from tests.simulation import beside, flows
 from tests.simulation.plan import Wish
 from wf import subjects
 from wf.errors import MessageError
@@ -27,7 +27,10 @@ JsonObject = dict[str, Any]
 def record_of(world: World, instance: str) -> Record:
     stream = world.broker.streams[topology.WORKFLOW_STATES]
     message = stream.last_of(subjects.state(instance))
-    return records.decode(None if message is None else message.stored())
+    record = records.decode(None if message is None else message.stored())
+    if record.commit is not None:
+        beside.completed(stream, instance, record)
+    return record
 
 
 def history_of(world: World, instance: str) -> list[JsonObject]:
@@ -40,7 +43,7 @@ def instances_of(world: World) -> list[str]:
     """What was asked for, then the children."""
     prefix = subjects.state("")
     states = world.broker.streams[topology.WORKFLOW_STATES].messages.values()
-    stored = [message.subject.removeprefix(prefix) for message in states]
+    stored = [message.subject.removeprefix(prefix).partition(".")[0] for message in states]
     return list(dict.fromkeys([*(wish.instance for wish in world.plan.wishes), *stored]))
 
 

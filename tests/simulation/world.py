@@ -21,10 +21,11 @@ from loguru import logger
 
 from orchestrator import apply as applying
 from orchestrator import definitions as defining
+from orchestrator import main as orchestrating
 from orchestrator import sending, store
 from orchestrator.definition import canonical_bytes
 from orchestrator.main import Orchestrator
-from tests.simulation import adversary, flows, verdict
+from tests.simulation import adversary, beside, flows, verdict
 from tests.simulation.client import Client
 from tests.simulation.ledger import Ledger
 from tests.simulation.loop import LIFE, Life, Stuck, VirtualLoop
@@ -45,6 +46,7 @@ from wf.settings import Settings
 
 EPOCH_MS = 1_800_000_000_000
 REST_S = 1200.0  # how long after the last trouble everything must have come to rest
+EVENT_BUFFER_S = 86_400.0  # clocks jump by an hour, and an event older than this is too late
 CONNECT_S = 10.0
 MISHAP = 0.1  # how often a worker is late, doubled or forgetful in a harsh world
 SHORT = Path("/dev/shm") if Path("/dev/shm").is_dir() else None
@@ -342,7 +344,8 @@ def _settings(directory: Path, plan: Plan) -> Settings:
             "pending_timers": plan.pending_timers,
         }
     )
-    orchestrator = settings.orchestrator.model_copy(update={"batch": plan.batch, "limits": limits})
+    changed = {"batch": plan.batch, "limits": limits, "event_buffer": EVENT_BUFFER_S}
+    orchestrator = settings.orchestrator.model_copy(update=changed)
     return settings.model_copy(update={"orchestrator": orchestrator})
 
 
@@ -397,6 +400,7 @@ def _substitutes(world: World) -> Iterator[None]:
         patch.object(sending, "BATCH_MINIMUM", minimum),
         patch.object(store, "BATCH_MINIMUM", minimum),
         patch.object(applying, "advance", world.advance),
+        patch.object(orchestrating, "_limits", beside.eager),
     ):
         yield
 

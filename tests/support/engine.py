@@ -219,14 +219,19 @@ async def history(js: JetStream, instance: str) -> list[JsonObject]:
     return [orjson.loads(one.data) for one in stored]
 
 
+async def last_event(js: JetStream) -> int:
+    return await js.last_sequence(topology.WORKFLOW_EVENTS)
+
+
 async def settled(js: JetStream) -> None:
     """Wait until every event is acknowledged."""
 
     async def look() -> bool:
         events = await js.api(f"CONSUMER.INFO.{topology.WORKFLOW_EVENTS}.{topology.ORCHESTRATOR}")
         timers = await js.api(f"CONSUMER.INFO.{topology.WORKFLOW_TIMERS}.{topology.TIMERS}")
-        return all(
-            not one["num_ack_pending"] and not one["num_pending"] for one in (events, timers)
-        )
+        if any(one["num_ack_pending"] or one["num_pending"] for one in (events, timers)):
+            return False
+        # the consumer learns of a stored message a moment after its publisher does
+        return int(events["ack_floor"]["stream_seq"]) >= await last_event(js)
 
     await eventually(look, what="all events acknowledged")

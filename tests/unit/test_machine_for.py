@@ -8,7 +8,7 @@ import pytest
 from orchestrator.definition import parse
 from orchestrator.machine import Dispatch, advance
 from orchestrator.machine.identity import PLACES
-from orchestrator.machine.items import first, is_empty, pack, without_first
+from orchestrator.machine.items import item, length, pack
 from tests.support.machine import ERRORS, HEADER, Driver, define, run_through
 
 
@@ -257,10 +257,8 @@ def test_suspend_and_cancel_hold_for_all_iterations():
     ],
 )
 def test_items_come_as_they_were(values):
-    rest, taken = orjson.loads(orjson.dumps(pack(values))), []
-    while not is_empty(rest):
-        taken.append(first(rest))
-        rest = without_first(rest)
+    packed = orjson.loads(orjson.dumps(pack(values)))
+    taken = [item(packed, at) for at in range(length(packed))]
     assert orjson.dumps(taken) == orjson.dumps(values)
 
 
@@ -271,7 +269,8 @@ def test_the_snapshot_does_not_grow_with_the_iterations_that_are_done():
     for _ in range(199):
         driver.done(0)
         sizes.append(len(orjson.dumps(driver.state["frames"])))
-    assert sizes == sorted(sizes, reverse=True)
+    digits = 10  # of the index and the run, wherever they stand
+    assert max(sizes) <= sizes[0] + digits * 2
 
 
 def test_ten_thousand_numbers_take_no_room():

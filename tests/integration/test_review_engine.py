@@ -47,7 +47,8 @@ JsonObject = dict[str, Any]
 
 def write(instance: str, token: str, record: Record) -> Write:
     commit = Commit(record.commit_number + 1, token, [(topology.WORKFLOW_EVENTS, 1)])
-    return Write(instance, record, records.encode({"id": instance}, commit), token)
+    sealed = records.seal({"id": instance, "status": "running"}, commit, record.watch)
+    return Write(instance, record, sealed, token)
 
 
 async def stored_token(js: JetStream, instance: str) -> str:

@@ -16,6 +16,7 @@ from supervisor.autoscaler import Autoscaler
 from supervisor.configuration import Configuration, Read
 from supervisor.control import ControlServer
 from supervisor.guard import Guard
+from supervisor.health import SPARE_S, busy_until, overdue
 from supervisor.installed import Installed
 from supervisor.launch import Launcher
 from supervisor.loop import Loop, SignalPipe
@@ -33,6 +34,7 @@ from wf.child import EXIT_BROKER
 from wf.errors import BrokerError
 
 UPGRADED = "the installed wf-supervisor"  # among what a restart brings into force
+SAME_STOP_S = 0.5  # a second SIGTERM within this is the same one
 STATUS_S = 5.0  # how often the monitor is told of the whole pool
 SIGNALS = (
     signal.SIGTERM,
@@ -79,7 +81,9 @@ class Daemon:
         self._watch = self._new_watch()
         self._next_look = self._started + timing.watch_interval_s
         self._next_watchdog = self._started
+        self._extended_until = 0.0  # as systemd was told, in monotonic seconds
         self._stopping: Stopping | None = None
+        self._same_stop_until = 0.0  # monotonic seconds
         self._validation: Validation | None = None
         self._reload_again = False  # asked for while a validation was under way
         self._reload_error: tuple[str, ...] = ()
@@ -166,13 +170,18 @@ class Daemon:
 
     def _stop(self, number: signal.Signals, now: float) -> None:
         if self._stopping is not None:
+            if number is signal.SIGTERM and now < self._same_stop_until:
+                return  # as `timeout` sends it: to us, and to our process group
             logger.bind(signal=number.name).warning("stop.now")
             self.tree.kill_all()
             return
         logger.bind(signal=number.name).info("stop.begun")
+        if number is signal.SIGTERM:
+            self._same_stop_until = now + SAME_STOP_S
         self._begin_stop()
 
     def _begin_stop(self) -> None:
+        self._extended_until = 0.0  # what was asked for the start does not count for the stop
         self._notifier.stopping()
         self._stopping = Stopping(self.tree)
         if self._validation is not None:
@@ -354,10 +363,25 @@ class Daemon:
             return
         self._next_watchdog = now + (min(1.0, interval_s / 3) if interval_s else 1.0)
         if interval_s:
-            notifier.watchdog()
+            self._feed_watchdog(now)
         if not self._up or self._stopping is not None:
-            notifier.extend(10.0)  # bounded by our own boot timeout and grace
+            self._extend(now)
         self._tell_status()
+
+    def _feed_watchdog(self, now: float) -> None:
+        engine = [] if self.tree.closing else self.tree.engine_places(now)
+        trouble = overdue(self.tree.processes.values(), engine, now)
+        if trouble is None:
+            self._notifier.watchdog()
+        else:
+            logger.bind(reason=trouble).critical("watchdog.withheld")
+
+    def _extend(self, now: float) -> None:
+        """Ask for more time only when there is something new to wait for, and just for that."""
+        until = busy_until(self.tree.processes.values())
+        if until > self._extended_until:
+            self._extended_until = until
+            self._notifier.extend(until - now + SPARE_S)
 
     def _tell_status(self) -> None:
         if self._notifier.is_connected:

@@ -34,6 +34,7 @@ class Process:
     ready_at: float | None = None
     stop_deadline: float | None = None  # SIGKILL then; None: not asked to stop
     ended_by_us: Cause | None = None  # why we sent it a signal
+    killed: bool = False  # SIGKILL was sent
     failure: tuple[str, str] | None = None  # cause and error that it reported itself
     done: int = 0
     half_open: bool = False  # started to find out whether its pool works again
@@ -117,6 +118,7 @@ class Process:
 
     def kill(self) -> None:
         """End it and everything in its group, now."""
+        self.killed = True
         # Sound only because nobody else reaps: until we do, this pid names nobody but our child.
         try:
             os.killpg(self.pid, signal.SIGKILL)

@@ -176,6 +176,17 @@ class Tree:
         header = process.header()
         return header.running if header is not None else 0
 
+    def engine_places(self, now: float) -> list[Place]:
+        """Places of the engine that are to be filled: their stage is open, nothing holds them."""
+        stage = self._current_stage()
+        return [
+            place
+            for place in self.places.values()
+            if place.spec.is_engine
+            and place.spec.stage <= stage
+            and self.pools[place.spec.pool].breaker.state(now) == "closed"
+        ]
+
     def in_stage(self, stage: int) -> list[Process]:
         """Processes of a stage that have not ended, those without a place included."""
         return [process for process in self.processes.values() if process.spec.stage == stage]

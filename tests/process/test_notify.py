@@ -102,6 +102,23 @@ def test_the_watchdog_hears_of_us_and_stopping_is_said(
     assert systemd.told("STOPPING=1")
 
 
+def test_more_time_is_asked_for_once_for_each_step_and_not_while_nothing_happens(
+    pool: PoolDirectory, systemd: Systemd
+) -> None:
+    pool.module("mail")
+    pool.behaves("mail", "endless-drain")
+    pool.configure({"mail": 1})
+    pool.start()
+    before = len(systemd.told("EXTEND_TIMEOUT_USEC"))
+    pool.signal(signal.SIGTERM)
+    until(lambda: len(systemd.told("WATCHDOG=1")) > 20, "it waits for its grace")
+    assert pool.wait() == 0
+    asked = [int(told.partition("=")[2]) for told in systemd.told("EXTEND_TIMEOUT_USEC")[before:]]
+    grace_us = 5_000_000
+    assert 1 <= len(asked) <= 3, "once for the workers, the monitor and the orchestrator"
+    assert grace_us <= asked[0] <= grace_us + 11_000_000
+
+
 def test_children_do_not_inherit_the_notification_socket(
     pool: PoolDirectory, systemd: Systemd
 ) -> None:

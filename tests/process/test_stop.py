@@ -31,6 +31,21 @@ def test_workers_drain_while_the_engine_still_runs(pool: PoolDirectory) -> None:
     assert not [pid for pid in everything if alive(pid)]
 
 
+def test_one_stop_that_comes_twice_is_one_stop(pool: PoolDirectory) -> None:
+    """`timeout` sends TERM to the process and to its group."""
+    pool.module("mail")
+    pool.behaves("mail", "slow-drain")
+    pool.configure({"mail": 2})
+    pool.start()
+    until(lambda: len(pool.pids("mail")) == 2, "both workers are ready")
+    pool.signal(signal.SIGTERM)
+    until(lambda: "stop.begun" in pool.log(), "it stops")
+    pool.signal(signal.SIGTERM)
+    assert pool.wait() == 0
+    assert len(pool.events("left worker")) == 2
+    assert "stop.now" not in pool.log()
+
+
 def test_a_second_signal_stops_at_once(pool: PoolDirectory) -> None:
     pool.module("mail")
     pool.behaves("mail", "endless-drain")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from loguru import logger
 
+from supervisor.fullness import Fullness
 from wf import state
 from wf.errors import BrokerError
 from wf.jetstream import embedded
@@ -25,6 +26,7 @@ class EmbeddedBroker:
         self._settings = settings
         _await_predecessor(settings)
         self._broker = embedded.prepare(settings)
+        self._fullness = Fullness(settings.nats.store_dir, self._broker.log_path)
 
     @property
     def argv(self) -> list[str]:
@@ -37,6 +39,10 @@ class EmbeddedBroker:
     def is_ready(self) -> bool:
         """Whether it answers with JetStream on."""
         return self._broker.probe()
+
+    def restart_due(self, pid: int, now: float) -> bool:
+        """Whether it refuses writes although its disk is no longer full."""
+        return self._fullness.restart_due(pid, now)
 
     def announce(self, pid: int) -> None:
         """Write where it is, for clients of this host. Raises BrokerError."""

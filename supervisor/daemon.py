@@ -23,6 +23,7 @@ from supervisor.loop import Loop, SignalPipe
 from supervisor.notify import Notifier
 from supervisor.process import READY, STARTING, describe
 from supervisor.reload import Validation, condemn_broken, forgive_failed, merged, reshape
+from supervisor.restart import Cause
 from supervisor.spawn import Spawned
 from supervisor.spec import MONITOR, ORCHESTRATOR, WORKER
 from supervisor.steering import Steering
@@ -201,6 +202,9 @@ class Daemon:
         if broker is None:
             return
         for process in self.tree.in_stage(0):
+            if process.state == READY and broker.restart_due(process.pid, now):
+                logger.bind(broker_pid=process.pid).warning("broker.disk.freed")
+                process.terminate(now + self.tree.grace_s(process.spec), Cause.RECYCLE)
             if process.state != STARTING or not broker.is_ready():
                 continue
             try:

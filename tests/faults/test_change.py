@@ -20,7 +20,9 @@ from supervisor.control import ask
 from tests.support.executions import Execution
 from tests.support.ledger import balance, read_books
 from tests.support.orders import (
-    CONFIG,
+    CONFIG as ORDERS_CONFIG,
+)
+from tests.support.orders import (
     TASKS_EACH,
     Field,
     all_ended,
@@ -34,12 +36,14 @@ from wf.jetstream import topology
 
 CHANGES = 50
 ORDERS_EACH = 25
+# The workers die by our hand: no task is to be convicted of it, however often it was there.
+CONFIG = ORDERS_CONFIG.replace("[workers]\n", f"[workers]\ncrash_limit = {CHANGES}\n")
 POOLS = ("reserve_stock", "charge_card", "ship_order", "mail")
 
 
 @pytest.fixture
 def field(tmp_path: Path) -> Iterator[Field]:
-    made = make_field(tmp_path)
+    made = make_field(tmp_path, CONFIG)
     try:
         made.pool.start()
         yield made
@@ -121,7 +125,8 @@ async def test_five_thousand_tasks_go_through_fifty_changes_of_the_pool(
         await all_ended(js, field, accepted)
         took_s = time.monotonic() - begun
         books = await read_books(js, accepted)
-        assert await js.last_sequence(topology.DEAD_LETTERS) == 0
+        given_up = await js.scan(topology.DEAD_LETTERS, ">", from_sequence=1, limit=10)
+        assert [one.data for one in given_up] == []
     finally:
         await js.close()
     balance(books, accepted, field.definition)

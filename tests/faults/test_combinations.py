@@ -7,6 +7,7 @@ import random
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 
@@ -58,13 +59,15 @@ def stopped(kind: str) -> Callable[[Field, random.Random], list[Hit]]:
     """SIGSTOP for longer than ack_wait: its tasks go to others, and it wakes up with old ones."""
 
     def disturb(field: Field, chance: random.Random) -> list[Hit]:
-        pid = pick(field, kind, chance)
+        pidfd = os.pidfd_open(pick(field, kind, chance))
         at_ms = now_ms()
-        os.kill(pid, signal.SIGSTOP)
         try:
+            signal.pidfd_send_signal(pidfd, signal.SIGSTOP)
             time.sleep(STOPPED_S)  # this is the fault itself
         finally:
-            os.kill(pid, signal.SIGCONT)
+            with suppress(ProcessLookupError):  # a hang that was seen, and ended
+                signal.pidfd_send_signal(pidfd, signal.SIGCONT)
+            os.close(pidfd)
         return [Hit(kind, at_ms, f"stopped for {STOPPED_S} s")]
 
     return disturb

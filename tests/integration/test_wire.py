@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
+import os
 
 import pytest
 from nats.aio.client import Client
 
 from tests.support.server import RealServer
+from tests.support.waiting import eventually
 from wf.errors import BrokerError
 from wf.jetstream import api, topology
 from wf.jetstream.port import Outgoing, Unknown
@@ -31,7 +34,13 @@ async def test_nats_py_still_has_what_the_wire_rests_on() -> None:
         "_server_info",
     ):
         assert hasattr(client, attribute), attribute
-    for method in ("_process_op_err", "_process_info", "_read_loop", "flush"):
+    for method in (
+        "_process_op_err",
+        "_process_info",
+        "_read_loop",
+        "_connect_to_server",
+        "flush",
+    ):
         assert inspect.iscoroutinefunction(getattr(Client, method)), method
         if hasattr(Wire, method) and method in vars(Wire):
             ours = inspect.signature(getattr(Wire, method)).parameters
@@ -51,6 +60,32 @@ async def test_a_connection_comes_back_again_and_again(broker: RealServer) -> No
                 await asyncio.sleep(0.001)
         assert await js.last_sequence(topology.WORKFLOW_EVENTS) == 0
     await js.close()
+
+
+async def test_tries_that_fail_leave_no_sockets_behind(broker: RealServer) -> None:
+    """As behind a load balancer without a backend: the connection is made, and ends at once."""
+    js = await broker.connect()
+    broker.stop()
+    tries = []
+
+    def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        tries.append(1)
+        writer.close()
+
+    door = await asyncio.start_server(hang_up, "127.0.0.1", broker.port)
+    gc.disable()
+    try:
+        before = len(os.listdir("/proc/self/fd"))
+        await eventually(lambda: reached(tries, 10), what="ten tries", limit_s=30)
+        assert len(os.listdir("/proc/self/fd")) <= before + 2
+    finally:
+        gc.enable()
+        door.close()
+        await js.close()
+
+
+async def reached(tries: list[int], count: int) -> bool:
+    return len(tries) >= count
 
 
 async def test_acknowledgements_given_while_disconnected_are_sent_later(

@@ -182,6 +182,13 @@ class Wire(Client):
         finally:
             direct.ended.cancel()
 
+    async def _connect_to_server(self, s: Any) -> None:
+        # A try whose handshake failed leaves its socket to the collector: an idle process would be
+        # out of descriptors before that comes by.
+        if self._transport:
+            self._transport.close()  # type: ignore[no-untyped-call]
+        await super()._connect_to_server(s)
+
     async def _process_op_err(self, e: Exception) -> None:
         was_connected = self.is_connected
         await super()._process_op_err(e)

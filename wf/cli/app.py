@@ -125,6 +125,16 @@ def schedules(
 
 
 @app.command()
+def hosts(
+    config: options.Config = None, server: options.Server = None, json: options.Json = False
+) -> None:
+    """Show every host's supervisor: its pools, and what waits for whom."""
+    from wf.cli import hosting
+
+    raise typer.Exit(hosting.hosts(_target(config, server), json=json))
+
+
+@app.command()
 def start(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Workflow, or NAMESPACE.NAME.")],
     id: Annotated[

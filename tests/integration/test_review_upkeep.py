@@ -89,13 +89,14 @@ async def test_an_event_for_an_unknown_instance_waits_while_a_start_below_is_und
 ) -> None:
     """The floor is below it: what is not acked there might be its start."""
     await deploy(js, SLEEPER)
-    go = asyncio.Event()
+    held, go = asyncio.Event(), asyncio.Event()
 
     def slow(made: Engine) -> None:
         publish = made.js.publish
 
         async def wait(stream: str, batch: list[Outgoing], **more: Any) -> list[Outcome]:
             if batch[0].subject == subjects.state("slow"):
+                held.set()
                 await go.wait()
             return await publish(stream, batch, **more)
 
@@ -103,6 +104,7 @@ async def test_an_event_for_an_unknown_instance_waits_while_a_start_below_is_und
 
     async with engine(nats_server, prepare=slow) as only:
         await start(js, "sleeper", "slow")
+        await asyncio.wait_for(held.wait(), 15)  # in one group they would wait for each other
         await send(js, subjects.command("i", "cancel"), messages.command_body())
 
         async def only_the_slow_one_is_held() -> bool:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from orchestrator.definition import duration as durations
@@ -47,6 +47,11 @@ class Scope:
 
     variables: frozenset[str] = NOTHING
     governed: bool = False
+    compensates: bool = False  # in a list that undoes a task
+
+    def defining(self, names: Iterable[str]) -> Scope:
+        """The same one, with more variables."""
+        return replace(self, variables=self.variables.union(names))
 
 
 TaskCompiler = Callable[["Compiler", str, str, dict[str, Any], Scope], "Task | None"]
@@ -67,6 +72,7 @@ class Compiler:
     secrets: list[str] = field(default_factory=list)
     used: set[str] = field(default_factory=set)  # pointers of the reusable parts referred to
     nodes: dict[str, Task | Block] = field(default_factory=dict)
+    referred: set[str] = field(default_factory=set)  # all variables that expressions refer to
 
     def expression(
         self, pointer: str, source: str, known: frozenset[str], scope: Scope
@@ -78,6 +84,7 @@ class Compiler:
         except ExpressionRefused as refusal:
             self.problems.add(pointer, f"the expression {refusal}")
             return None
+        self.referred.update(compiled.variables)
         for name in compiled.variables:
             if name in known or name in scope.variables:
                 continue

@@ -141,7 +141,7 @@ def _iterator(compiler: Compiler, place: str, value: Any, scope: Scope) -> Itera
             names[key] = key
     if names["item"] == names["at"]:
         problems.add(place, f"`item` and `at` are both `{names['item']}`: rename one")
-    inner = Scope(scope.variables | set(names.values()), scope.governed)
+    inner = scope.defining(names.values())
     block = compiler.block(f"{place}/do", value["do"], inner) if "do" in value else None
     return Iterator(
         names["item"],

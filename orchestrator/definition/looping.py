@@ -25,7 +25,7 @@ def for_(
     at = variable(compiler, f"{place}/at", value.get("at", "index"))
     if each == at:
         problems.add(place, f"`each` and `at` are both `{each}`: rename one")
-    inner = Scope(scope.variables | {each, at}, scope.governed)
+    inner = scope.defining((each, at))
     condition = None
     if "while" in source:
         condition = compiler.condition(f"{pointer}/while", source["while"], INSIDE, inner)

@@ -80,6 +80,7 @@ class Task:
     keeps_input: bool  # what runs after entering needs the transformed input
     keeps_raw: bool  # … needs $task: the raw input and the start time
     body: Any
+    compensate: Compensate | None = None
 
     @property
     def changes_output(self) -> bool:
@@ -89,6 +90,16 @@ class Task:
             or self.output_schema is not None
             or self.export_as is not None
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Compensate:
+    """`metadata.wf.compensate`: what undoes the task, once it is done."""
+
+    block: Block
+    variables: tuple[str, ...]  # of enclosing tasks, that the list refers to
+    around: tuple[str, ...]  # and those that the task itself needs until it is done
+    own: str | None  # the name of the variable that tells of the task, if the list refers to it
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,6 +62,10 @@ def _lists(pointer: str, source: JsonObject) -> Iterator[tuple[str, Any]]:
         inner = source.get(key)
         if type(inner) is dict and "do" in inner:
             yield f"{pointer}/{key}/do", inner["do"]
+    metadata = source.get("metadata")
+    beyond = metadata.get("wf") if type(metadata) is dict else None
+    if type(beyond) is dict and "compensate" in beyond:
+        yield f"{pointer}/metadata/wf/compensate", beyond["compensate"]
     fork = source.get("fork")
     for index, branch in enumerate(_tasks(fork.get("branches")) if type(fork) is dict else ()):
         place = f"{pointer}/fork/branches/{index}/{escape(branch.name)}"

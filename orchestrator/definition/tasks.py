@@ -15,6 +15,7 @@ from orchestrator.definition import (
     running,
     trying,
 )
+from orchestrator.definition.compensating import COMPENSATE, compensation
 from orchestrator.definition.compiler import BEFORE, EXPORT, INSIDE, Compiler, Scope
 from orchestrator.definition.metadata import task_metadata
 from orchestrator.definition.nodes import Body, Task, Template
@@ -64,7 +65,7 @@ def compile_task(
         return None
     known = KINDS[kind]
     problems.keys(pointer, source, (*known.keys, *COMMON))
-    task_metadata(problems, pointer, source, known.metadata)
+    found = task_metadata(problems, pointer, source, (*known.metadata, COMPENSATE))
     compiled = known.compile(compiler, pointer, source, scope)
     output_as = section(compiler, pointer, source, "output", "as", INSIDE, scope)
     export_as = section(compiler, pointer, source, "export", "as", EXPORT, scope)
@@ -76,6 +77,7 @@ def compile_task(
         return None
     body, late = compiled
     late = late.union(*(part.variables for part in (output_as, export_as) if part is not None))
+    compensate = compensation(compiler, pointer, found, scope, late)
     then = source.get("then", "continue")
     task = Task(
         pointer=pointer,
@@ -92,9 +94,10 @@ def compile_task(
         timeout=timeout(compiler, pointer, source, BEFORE, scope),
         then=then if isinstance(then, str) else "continue",
         governed=scope.governed,
-        keeps_input="input" in late,
+        keeps_input="input" in late or (compensate is not None and compensate.own is not None),
         keeps_raw="task" in late,
         body=body,
+        compensate=compensate,
     )
     compiler.nodes[pointer] = task
     return task

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from orchestrator.definition import looping
@@ -20,7 +21,7 @@ _BACKOFFS = ("constant", "linear", "exponential")
 def try_(
     compiler: Compiler, pointer: str, source: dict[str, Any], scope: Scope
 ) -> tuple[Try, frozenset[str]] | None:
-    block = compiler.block(f"{pointer}/try", source["try"], Scope(scope.variables, governed=True))
+    block = compiler.block(f"{pointer}/try", source["try"], replace(scope, governed=True))
     if "catch" not in source:
         compiler.problems.add(pointer, "needs `catch`: say which errors to handle, and how")
         return None
@@ -30,7 +31,7 @@ def try_(
         return None
     compiler.problems.keys(place, value, _CATCH_KEYS)
     variable = looping.variable(compiler, f"{place}/as", value.get("as", "error"), "error")
-    inner = Scope(scope.variables | {variable}, scope.governed)
+    inner = scope.defining((variable,))
     catch = _Catch(compiler, place, value, inner)
     then = value.get("then")
     body = Try(

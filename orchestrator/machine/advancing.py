@@ -7,7 +7,7 @@ from typing import Any
 
 from orchestrator.definition import Definition
 from orchestrator.expressions import ExpressionError, check_depth
-from orchestrator.machine import children, control, inputs, retrying, scheduling
+from orchestrator.machine import children, compensating, control, inputs, retrying, scheduling
 from orchestrator.machine.commands import DeadLetter, Transition
 from orchestrator.machine.errors import CONFIGURATION, VALIDATION, Fault, error_object, mended
 from orchestrator.machine.handlers import HANDLERS
@@ -48,7 +48,7 @@ def advance(
     step.take_facts(event.get("facts"))
     if kind == "command":
         if definition is None and event["verb"] == "resume":
-            step.fault(_no_definition(snapshot))
+            step.fault(_no_definition(snapshot), whole=True)
         elif event["verb"] == control.RETRY:
             retrying.apply(step, event)
         else:
@@ -60,12 +60,13 @@ def advance(
         if ignored is not None:
             return Transition(snapshot, ignored=ignored)
     elif definition is None:
-        step.fault(_no_definition(snapshot))
+        step.fault(_no_definition(snapshot), whole=True)
     else:
         ignored = inputs.apply(step, event)
         if ignored is not None:
             return Transition(snapshot, ignored=ignored)
     step.run()
+    control.catch_up(step)
     return step.transition()
 
 
@@ -201,9 +202,12 @@ def _fault(step: Step, event: JsonObject) -> None:
     if type(evidence) is dict:
         letter = {**evidence, "instance": step.snapshot["id"], "error": error}
         step.commands.append(DeadLetter("faulted", step.snapshot["workflow"], letter))
-    step.fault(error)
-    if event.get("forget") is True:  # what it would keep for a retry is not whole
+    if event.get("forget") is True:  # what it would go on with is not whole
+        compensating.set_aside(step, error)
+        step.fault(error, whole=True)
         step.snapshot.pop("failed", None)
+    else:
+        step.fault(error, whole=True)
 
 
 def _no_definition(snapshot: JsonObject) -> JsonObject:

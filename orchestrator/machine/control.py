@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from orchestrator.machine import inputs
+from orchestrator.machine import compensating, inputs
 from orchestrator.machine.applied import remember
+from orchestrator.machine.errors import runtime_error
 from orchestrator.machine.step import TERMINAL, Step
 
 JsonObject = dict[str, Any]
@@ -44,8 +45,7 @@ def apply(step: Step, event: JsonObject) -> None:
     remember(step, sequence)
     reason = {"reason": event["reason"]} if type(event.get("reason")) is str else {}
     if verb == "cancel":
-        step.snapshot.update(reason)
-        step.finish("cancelled", **reason)
+        _cancel(step, event, reason)
         return
     step.snapshot["control_sequence"] = sequence
     if (verb == "suspend") == (step.snapshot["status"] == "suspended"):
@@ -59,11 +59,38 @@ def apply(step: Step, event: JsonObject) -> None:
         _resume(step, reason)
 
 
+def _cancel(step: Step, event: JsonObject, reason: JsonObject) -> None:
+    """End the instance; what has been done is undone first, unless that is not to be waited for."""
+    if event.get("now") is True:
+        detail = event.get("reason", "it was cancelled with `now`")
+        error = runtime_error("Cancelled at once", str(detail), "/")
+        if compensating.under_way(step.snapshot):
+            compensating.abort(step, error)
+            return
+        compensating.set_aside(step, error)
+    elif compensating.under_way(step.snapshot):
+        sequence = event["sequence"]  # once more, by somebody impatient: that must not stop it
+        step.history.append({"type": "command.redundant", "verb": "cancel", "sequence": sequence})
+        return
+    elif compensating.is_due(step):
+        compensating.begin(step, "cancelled", reason)
+        return
+    elif compensating.has_any(step.snapshot):
+        compensating.set_aside(step, runtime_error("Cancelled", "its definition is gone", "/"))
+    step.snapshot.update(reason)
+    step.finish("cancelled", **reason)
+
+
 def _resume(step: Step, reason: JsonObject) -> None:
-    """Apply what came while suspended, in order."""
-    held = step.snapshot.pop("held", [])
-    step.snapshot["status"] = "running" if step.runs else "waiting"
+    step.snapshot["status"] = step.active_status
     step.history.append({"type": "instance.resumed", "status": step.snapshot["status"], **reason})
+
+
+def catch_up(step: Step) -> None:
+    """Apply what came while suspended, in order, if the instance is suspended no more."""
+    if step.snapshot["status"] == "suspended":
+        return
+    held = step.snapshot.pop("held", [])
     for event in held:
         if step.snapshot["status"] in TERMINAL:
             return

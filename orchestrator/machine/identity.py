@@ -28,7 +28,7 @@ def again(step: Step, frame: str, pointer: str) -> tuple[int, int] | None:
     owner = _owner(step, frame)
     if owner is None or not step.frames[owner].get("again"):
         return None
-    place = _place(step, frame, pointer)
+    place = place_of(step, frame, pointer)
     if place not in step.frames[owner]["again"]:
         return None
     state = step.edit(owner)
@@ -44,7 +44,7 @@ def remember(step: Step, frame: str, pointer: str, number: int, attempt: int) ->
     owner = _owner(step, frame)
     if owner is None:
         return
-    place = _place(step, frame, pointer)
+    place = place_of(step, frame, pointer)
     calls: JsonObject = step.frames[owner].get("calls", {})
     ended: list[list[int]] = calls.get(place, [])
     if len(ended) < REMEMBERED and (ended or len(calls) < PLACES):
@@ -54,7 +54,7 @@ def remember(step: Step, frame: str, pointer: str, number: int, attempt: int) ->
 def forget(step: Step, frame: str, pointer: str, number: int) -> None:
     """The run has not ended after all: a `retry` of the instance goes on with it."""
     owner = _owner(step, frame)
-    place = _place(step, frame, pointer)
+    place = place_of(step, frame, pointer)
     if owner is None or place not in step.frames[owner].get("calls", ()):
         return
     calls: JsonObject = step.frames[owner]["calls"]
@@ -62,7 +62,8 @@ def forget(step: Step, frame: str, pointer: str, number: int) -> None:
     step.edit(owner)["calls"] = {**calls, place: others}
 
 
-def _place(step: Step, frame: str, pointer: str) -> str:
+def place_of(step: Step, frame: str, pointer: str) -> str:
+    """The task at `pointer`, and in which iterations of the loops around it."""
     indexes: list[str] = []
     while frame:
         state = step.frames[frame]

@@ -29,6 +29,8 @@ def reason_to_ignore(
         return None  # whatever this child is, its parent gets an answer
     if snapshot["status"] != "faulted":
         return "not faulted"
+    if "compensated" in snapshot:
+        return "compensated"
     place = event.get("from")
     if place is None:
         return None if goes_on(snapshot) else "from"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from orchestrator.definition import Definition
 from orchestrator.definition.nodes import Block, Task
-from orchestrator.machine import retention, scheduling
+from orchestrator.machine import compensating, retention, scheduling
 from orchestrator.machine.commands import (
     CancelTimer,
     Command,
@@ -112,15 +112,13 @@ class Step(Evaluating):
         while work:
             left -= 1
             if left < 0:
-                self.fault(
-                    runtime_error(
-                        "Too many steps",
-                        f"more than {self.limits.max_steps} steps without waiting for anything: "
-                        "look for a loop that has no call and no wait",
-                        "/",
-                    )
+                detail = (
+                    f"more than {self.limits.max_steps} steps without waiting for anything: "
+                    "look for a loop that has no call and no wait"
                 )
-                return
+                self.fault(runtime_error("Too many steps", detail, "/"), whole=True)
+                left = self.limits.max_steps  # for what undoes the rest, if there is something
+                continue
             frame, function, arguments = work.popleft()
             if frame and frame not in self.frames:
                 self._skipped.add(frame)  # cancelled meanwhile
@@ -236,6 +234,8 @@ class Step(Evaluating):
         node = self.node(frame)
         if isinstance(node, Task):
             self.note("task.faulted", node, error=brief(fault.error))
+        if compensating.settled(self, frame):
+            return
         self._abandon(frame)
         child = self.close(frame, retention.begin(fault, frame))
         parent: str = child.state["parent"]
@@ -328,18 +328,30 @@ class Step(Evaluating):
         """A history entry about a task."""
         self.history.append({"type": type_, "pointer": task.pointer, "name": task.name, **more})
 
-    def finish(self, status: str, **entry: Any) -> None:
-        """Reach a terminal status: everything that is still open is dropped."""
+    def drop(self, kept: set[str]) -> None:
+        """Drop everything that is still open, but for the frames `kept`, each with what is its
+        own."""
         self._work.clear()
-        for number in list(self.timers):
+        left = [self.frames[frame] for frame in kept]
+        clocks = [state.get(key) for state in left for key in ("timer", "deadline")]
+        timers = {str(number) for number in clocks}
+        runs = {str(state["run"]) for state in left if "run" in state}
+        for number in [number for number in self.timers if number not in timers]:
             self.cancel_timer(int(number))
-        for state in self.frames.values():
+        for frame in [frame for frame in self.frames if frame not in kept]:
+            state = self.frames.pop(frame)
             if "release" in state:
                 self._release(state)
-        for table in (self.frames, self.runs, self.timers):
-            table.clear()
+        for run in [run for run in self.runs if run not in runs]:
+            del self.runs[run]
+
+    def finish(self, status: str, **entry: Any) -> None:
+        """Reach a terminal status: everything that is still open is dropped."""
+        self.drop(set())
         for kept in ("held", "signals", "consumed"):
             self.snapshot.pop(kept, None)
+        if status != "faulted" or self.definition is not None:
+            self.snapshot.pop("compensations", None)
         self.snapshot["status"] = status
         self.snapshot["ended_ms"] = self.now_ms
         self.tell_parent(status)
@@ -359,15 +371,26 @@ class Step(Evaluating):
                 told[key] = self.snapshot[key]
         self.send(CHILD_ENDED, told)
 
-    def fault(self, error: JsonObject, fault: Fault | None = None) -> None:
-        """Fault the instance; `fault` is what came out of its tasks, if it did. What is needed to
-        go on after a `retry` stays, under `failed`."""
+    def fault(self, error: JsonObject, fault: Fault | None = None, *, whole: bool = False) -> None:
+        """Fault the instance; `fault` is what came out of its tasks, if it did. What has been done
+        is undone first, where the definition says how (compensating.py); of what undoes it only
+        the part that fails is given up, unless the fault concerns the instance as a `whole`.
+        Otherwise what is needed to go on after a `retry` stays, under `failed`."""
+        if compensating.under_way(self.snapshot):
+            (compensating.abort if whole else compensating.failed)(self, error)
+            return
+        if compensating.is_due(self, fault):
+            compensating.begin(self, "faulted", {"error": error}, fault)
+            return
         self.snapshot["error"] = error
         retention.store(self, fault, self._skipped.union(frame for frame, _, _ in self._work))
         self.finish("faulted", error=error)
 
     def complete(self, output: Any) -> None:
         """Complete the instance with the output of its last task."""
+        if compensating.under_way(self.snapshot):
+            compensating.completed(self)
+            return
         if self.definition is not None:
             workflow = self.definition.workflow
             try:
@@ -384,10 +407,17 @@ class Step(Evaluating):
         """The outcome. A dispatch or a timer that was taken back within the step is left out."""
         status = self.snapshot["status"]
         if status not in TERMINAL and status != "suspended":
-            self._settle("running" if self.runs else "waiting", status)
+            self._settle(self.active_status, status)
         set_here = {command.timer for command in self.commands if type(command) is SetTimer}
         kept = [command for command in self.commands if self._stands(command, set_here)]
         return Transition(self.snapshot, kept, self.history)
+
+    @property
+    def active_status(self) -> str:
+        """The status while it has not ended and is not suspended."""
+        if compensating.under_way(self.snapshot):
+            return compensating.COMPENSATING
+        return "running" if self.runs else "waiting"
 
     def _settle(self, status: str, before: str) -> None:
         self.snapshot["status"] = status

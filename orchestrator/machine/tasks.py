@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from orchestrator.definition.nodes import Duration, Task
+from orchestrator.machine import compensating
 from orchestrator.machine.errors import Fault
 from orchestrator.machine.scope import Scope
 from orchestrator.machine.step import Step
@@ -79,6 +80,8 @@ def complete(step: Step, frame: str, output: Any, then: str | None = None) -> No
     task = step.task(frame)
     if task.changes_output:
         output = _transform(step, frame, task, output)
+    if task.compensate is not None:
+        compensating.remember(step, frame, task, output)
     step.note("task.completed", task)
     _leave(step, frame, output, task.then if then is None else then)
 
@@ -98,6 +101,8 @@ def _transform(step: Step, frame: str, task: Task, output: Any) -> Any:
 
 
 def _leave(step: Step, frame: str, output: Any, then: str) -> None:
+    if compensating.settled(step, frame):
+        return
     child = step.close(frame)
     parent: str = child.state["parent"]
     step.later(parent, step.handler(step.node(parent)).child_completed, child, output, then)

@@ -23,7 +23,7 @@ from wf.apart import Places
 
 JsonObject = dict[str, Any]
 
-TABLES = ("frames", "runs")  # of entries that have large values of their own
+TABLES = ("frames", "runs", "compensations")  # of entries that have large values of their own
 
 
 class Rules(NamedTuple):

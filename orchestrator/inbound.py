@@ -68,6 +68,8 @@ def to_event(subject: str, data: bytes, sequence: int, timestamp_ms: int) -> tup
         event = {"kind": "command", "verb": inbound.name, "sequence": sequence}
         if isinstance(body.get("reason"), str):
             event["reason"] = body["reason"]
+        if inbound.name == "cancel" and body.get("now") is True:
+            event["now"] = True
         if inbound.name == "retry":
             event.update({key: body[key] for key in ("from", "input", "parent") if key in body})
         return inbound.instance, event

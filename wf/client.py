@@ -231,9 +231,13 @@ class Client:
             raise refused(topology.CLOUD_EVENTS, outcome)
         return event
 
-    async def cancel(self, id: str, reason: str | None = None) -> None:
-        """Ask for the instance to be cancelled; returns when the broker has stored the wish."""
-        await self._command(id, "cancel", reason)
+    async def cancel(self, id: str, reason: str | None = None, *, now: bool = False) -> None:
+        """Ask for the instance to be cancelled; returns when the broker has stored the wish.
+
+        What its definition says how to undo (`compensate`) is undone first; `now`: it is set aside
+        as dead letters instead, also when it is being undone already.
+        """
+        await self._command(id, "cancel", reason, **({"now": True} if now else {}))
 
     async def suspend(self, id: str, reason: str | None = None) -> None:
         """Ask for the instance to be suspended: what runs may end, nothing new begins."""

@@ -16,7 +16,16 @@ from wf.jetstream.port import Port, Stored
 
 JsonObject = dict[str, Any]
 
-STATUSES = ("pending", "running", "waiting", "suspended", "cancelled", "faulted", "completed")
+STATUSES = (
+    "pending",
+    "running",
+    "waiting",
+    "suspended",
+    "compensating",
+    "cancelled",
+    "faulted",
+    "completed",
+)
 TERMINAL = frozenset({"cancelled", "faulted", "completed"})
 
 PAGE = 1000  # messages a read

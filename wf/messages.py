@@ -154,7 +154,8 @@ def failed_body(
 
 def command_body(*, reason: str | None = None, **more: Any) -> JsonObject:
     """`workflow.command.requested.<id>.<verb>`. `more` goes with a retry: `from` (a task's JSON
-    pointer) and `input`, or `parent` (true) when a parent that goes on asks for it."""
+    pointer) and `input`, or `parent` (true) when a parent that goes on asks for it; or with a
+    cancel: `now` (true) to undo nothing first."""
     body: JsonObject = {"v": VERSION}
     if reason is not None:
         body["reason"] = reason

@@ -26,6 +26,11 @@ async def command(
     instance = await instances.get(port, id)
     if instance.status != "faulted":
         raise WfError(f"retry refused: instance {id} is {instance.status}, not faulted")
+    if "compensated" in instance.snapshot:
+        raise WfError(
+            f"retry refused: what instance {id} had done has been undone (compensate); start a new "
+            "one"
+        )
     if place is None and not given and "failed" in instance.snapshot:
         await _check_child(port, instance)
     document = await _document(port, instance)

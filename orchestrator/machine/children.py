@@ -136,7 +136,7 @@ def reason_to_ignore(snapshot: JsonObject, event: JsonObject) -> str | None:
     if type(run) is not int or type(status) is not str or status not in TERMINAL:
         return "malformed"
     open_run = snapshot["runs"].get(str(run))
-    if open_run is None or open_run.get("child") != event.get("child"):
+    if open_run is None or open_run.get("child", "") != event.get("child"):  # a call's has none
         return "late"
     return None
 

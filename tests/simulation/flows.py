@@ -40,6 +40,10 @@ def own(type_: str) -> JsonObject:
     return {"with": {"type": type_}, "correlate": correlate}
 
 
+def undone(task: JsonObject) -> JsonObject:
+    return {**task, "metadata": {"wf": {"compensate": [{"back": call("add")}]}}}
+
+
 FLOWS: dict[str, list[JsonObject]] = {
     "chain": [{"one": call("add")}, {"two": call("add")}, {"three": call("add")}],
     "instant": [{"only": {"set": {"n": "${ .n + 1 }"}}}],
@@ -189,6 +193,19 @@ FLOWS: dict[str, list[JsonObject]] = {
         },
         {"sum": {"set": {"n": "${ (.[0] | map(.n) | add) + $context.heard }"}}},
     ],
+    "undoes": [
+        {"first": undone(call("add"))},
+        {
+            "both": {
+                "fork": {
+                    "branches": [
+                        {"a": undone(call("stubborn"))},
+                        {"b": {"do": [{"up": call("add")}, {"bad": call("broken")}]}},
+                    ]
+                }
+            }
+        },
+    ],
     "rests": [{"rest": {"wait": {"days": 2}}}],
     "poison": [{"one": call("add")}],
 }
@@ -215,6 +232,7 @@ EXPECTED: dict[str, Callable[[int], tuple[str, Any]]] = {
     "disappointed": lambda n: ("completed", {"n": 8}),
     "careless": lambda n: ("completed", {"n": n}),
     "hears": lambda n: ("completed", {"n": n + 3}),
+    "undoes": lambda n: ("faulted", None),
     "rests": lambda n: ("cancelled", None),
     "poison": lambda n: ("faulted", None),
 }

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from orchestrator import record as records
+from orchestrator.definition.nodes import Task
 from orchestrator.fold import fold, ordered
 from orchestrator.machine import TERMINAL
 from orchestrator.record import Record
@@ -78,6 +79,7 @@ def problems(world: World) -> Iterator[str]:
         history = history_of(world, instance)
         yield from _history(instance, record.commit.number, history)
         yield from _fold(instance, record.snapshot, history)
+        yield from _undone(instance, record.snapshot, history, lossy=world.plan.max_deliver < 3)
         if instance in wishes:
             yield from _outcome(world, wishes[instance], record.snapshot, asked)
     letters = world.broker.streams[topology.DEAD_LETTERS].messages.values()
@@ -123,6 +125,25 @@ def _fold(instance: str, snapshot: JsonObject, messages: list[JsonObject]) -> It
         snapshot, option=orjson.OPT_SORT_KEYS
     ):
         yield f"{instance}: its history gives {folded}, stored is {snapshot}"
+
+
+def _undone(
+    instance: str, snapshot: JsonObject, messages: list[JsonObject], lossy: bool
+) -> Iterator[str]:
+    """Whatever was done and can be undone has been, once each, if the instance ended badly."""
+    if snapshot["status"] not in ("faulted", "cancelled"):
+        return
+    definition = flows.DEFINITIONS[snapshot["workflow"]]
+    compensable = {
+        node.pointer
+        for node in definition.workflow.nodes.values()
+        if isinstance(node, Task) and node.compensate is not None
+    }
+    entries = [entry for message in ordered(messages) for entry in message["entries"]]
+    done = sum(e["type"] == "task.completed" and e["pointer"] in compensable for e in entries)
+    found = snapshot.get("compensated", {"done": 0, "failed": []})
+    if found["done"] + len(found["failed"]) != done or (found["failed"] and not lossy):
+        yield f"{instance}: {done} tasks were done that can be undone, of those {found}"
 
 
 def _outcome(

@@ -80,6 +80,27 @@ LOOPS = st.fixed_dictionaries(
 )
 
 
+UNDO = st.lists(
+    st.sampled_from(
+        [
+            {"call": "undo", "with": {"it": "${ . }"}},
+            {"set": "${ $compensated.input }"},
+            {"wait": "PT1S"},
+            {"raise": {"error": {"type": "x", "status": 500}}},
+            {
+                "try": [{"again": {"call": "undo"}}],
+                "catch": {"retry": {"limit": {"attempt": {"count": 2}}}},
+            },
+            {"run": {"workflow": {"namespace": "default", "name": "flow"}}},
+            {"fork": {"branches": [{"a": {"call": "undo"}}, {"b": {"wait": "PT2S"}}]}},
+            {"set": {}, "then": "end"},
+        ]
+    ),
+    min_size=1,
+    max_size=2,
+).map(lambda tasks: [{f"u{at}": task} for at, task in enumerate(tasks)])
+
+
 def objects(value):
     return value if isinstance(value, dict) else {"v": value}
 
@@ -149,6 +170,8 @@ def blocks(draw, depth):
             task["then"] = draw(
                 st.sampled_from(["continue", "exit", "end", *(f"t{n}" for n in range(count))])
             )
+        if "for" not in task and draw(st.integers(0, 3)) == 0:
+            task["metadata"] = {"wf": {"compensate": draw(UNDO)}}
         for key, value in {
             "if": CONDITIONS,
             "input": st.just({"from": '{n: 1} + (if type == "object" then . else {} end)'}),
@@ -240,7 +263,8 @@ def next_event(driver, move):
     if what in ("suspend", "resume", "cancel"):
         if what == "cancel" and pick % 4:
             return None
-        return {"kind": "command", "verb": what, "sequence": pick if pick % 3 == 0 else 50 + pick}
+        sequence = pick if pick % 3 == 0 else 50 + pick
+        return {"kind": "command", "verb": what, "sequence": sequence, "now": pick % 8 == 0}
     if what == "signal":
         name = ["t0", "t1", "x.done", "nobody"][pick % 4]
         return {"kind": "signal", "name": name, "sequence": 100 + pick, "data": output}
@@ -332,7 +356,8 @@ def check(driver):
     # Nothing hangs: something is open that will come, or has come and is held.
     assert state["runs"] or state["timers"] or held or driver.listeners
     if driver.status != "suspended":
-        assert driver.status == ("running" if state["runs"] else "waiting")
+        active = "running" if state["runs"] else "waiting"
+        assert driver.status == ("compensating" if "ending" in state else active)
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -422,6 +447,13 @@ def test_any_json_may_come_as_an_event(events):
             result = advance(definition, snapshot, {**fields, "kind": kind}, 1000)
             if result.ignored is None:
                 snapshot = json.loads(json.dumps(result.snapshot))
+
+
+def test_the_end_of_no_child_is_not_that_of_a_call():
+    driver = Driver(parse({"document": HEADER, "do": [{"a": {"call": "one"}}]}))
+    driver.start({})
+    driver.feed({"kind": "child", "run": 1, "status": "completed"})
+    assert driver.last.ignored == "late"
 
 
 def test_data_that_nests_too_deeply_is_refused_and_not_stored():

@@ -257,14 +257,18 @@ def emit(
 def cancel(
     id: options.Identifier,
     reason: options.Reason = None,
+    now: Annotated[
+        bool, typer.Option("--now", help="undo nothing: what is left to undo is set aside")
+    ] = False,
     config: options.Config = None,
     server: options.Server = None,
     json: options.Json = False,
 ) -> None:
-    """Cancel an instance."""
+    """Cancel an instance. What its definition says how to undo is undone first."""
     from wf.cli import steering
 
-    raise typer.Exit(steering.command(_target(config, server), "cancel", id, reason, json=json))
+    target = _target(config, server)
+    raise typer.Exit(steering.command(target, "cancel", id, reason, json=json, now=now))
 
 
 @app.command()

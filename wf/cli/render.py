@@ -24,6 +24,7 @@ STYLES = {
     "faulted": "bold red",
     "cancelled": "yellow",
     "suspended": "magenta",
+    "compensating": "bold yellow",
     "waiting": "blue",
     "running": "cyan",
     "pending": "dim",
@@ -133,6 +134,10 @@ def instance_view(
     parts += ["", Text("Input", style="bold"), json_block(instance.snapshot.get("input"))]
     if instance.snapshot.get("context"):
         parts += ["", Text("Context", style="bold"), json_block(instance.snapshot["context"])]
+    for key in ("ending", "compensated"):
+        if key in instance.snapshot:
+            found = instance.snapshot[key]
+            parts += ["", Text(key.capitalize(), style="bold yellow"), json_block(found)]
     if instance.error is not None:
         parts += ["", Text("Error", style="bold red"), json_block(instance.error)]
     if instance.status == "completed":

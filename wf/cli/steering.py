@@ -48,16 +48,19 @@ def emit(
     return session.run(target, work)
 
 
-def command(target: session.Target, verb: str, id: str, reason: str | None, *, json: bool) -> int:
-    """Send a command and look whether it takes effect."""
+def command(
+    target: session.Target, verb: str, id: str, reason: str | None, *, json: bool, now: bool = False
+) -> int:
+    """Send a command and look whether it takes effect. `now`: cancel and undo nothing."""
     inputs.check_name("instance", id)
 
     async def work(client: Client) -> int:
         _refuse_ended(await client.get(id), verb)
-        await {"cancel": client.cancel, "suspend": client.suspend, "resume": client.resume}[verb](
-            id, reason
-        )
-        return _tell(verb, await _confirmed(client, verb, id), json)
+        if verb == "cancel":
+            await client.cancel(id, reason, now=now)
+        else:
+            await {"suspend": client.suspend, "resume": client.resume}[verb](id, reason)
+        return _tell(verb, await _confirmed(client, verb, id, now=now), json)
 
     return session.run(target, work)
 
@@ -98,17 +101,20 @@ def _refuse_ended(instance: Instance, what: str) -> None:
         raise WfError(f"{what} refused: instance {instance.id} is {instance.status} already")
 
 
-def has_taken_effect(verb: str, instance: Instance) -> bool:
-    """Whether the instance is as `verb` wants it. Pure."""
+def has_taken_effect(verb: str, instance: Instance, *, now: bool = False) -> bool:
+    """Whether the instance is as `verb` wants it: `cancel` has it undo what it has done, if it does
+    not want it to end `now`. Pure."""
     if instance.is_terminal:
+        return True
+    if verb == "cancel" and not now and instance.status == "compensating":
         return True
     return (instance.status == "suspended") == (verb == "suspend") and verb != "cancel"
 
 
-async def _confirmed(client: Client, verb: str, id: str) -> Instance:
+async def _confirmed(client: Client, verb: str, id: str, *, now: bool) -> Instance:
     try:
         return await client.wait_until(
-            id, lambda i: has_taken_effect(verb, i), timeout_s=CONFIRM_S, reread_s=0.1
+            id, lambda i: has_taken_effect(verb, i, now=now), timeout_s=CONFIRM_S, reread_s=0.1
         )
     except NotEnded:
         return await client.get(id)
@@ -126,6 +132,10 @@ def _tell(verb: str, instance: Instance, json: bool) -> int:
             f"{verb} is stored, but {instance.id} is {instance.status} still: the orchestrator "
             "has not carried it out yet"
         )
+    if verb == "cancel" and carried_out and instance.status == "compensating":
+        ending = instance.snapshot.get("ending", {}).get("status", "cancelled")
+        output.note(f"it undoes what it has done, then it is {ending} (`wf show {instance.id}`)")
+        return exits.OK
     if verb == "cancel" and carried_out and instance.status != "cancelled":
         output.complain(f"{instance.id} had {instance.status} before it could be cancelled")
         return exits.FAILED

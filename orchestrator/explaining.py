@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from orchestrator.definition import duration as durations
 from orchestrator.definition import parse
-from orchestrator.offline import MAX_EVENTS, Asked, Offline
+from orchestrator.offline import MAX_EVENTS, Asked, Offline, publish
 from orchestrator.stubs import read_stubs
 from orchestrator.watching import Seen, Watcher
-from wf import cloudevents
-from wf.errors import DefinitionError, MessageError
 from wf.messages import COMPLETED
 
 JsonObject = dict[str, Any]
@@ -35,7 +32,7 @@ def explain(
     watcher = Watcher()
     offline = Offline(definition, read_stubs(stubs), now_ms, step_type=watcher.step)
     for number, event in enumerate(events, 1):
-        _publish(offline, number, event)
+        publish(offline, number, event)
     offline.start(input)
     applied = 0
     while applied < MAX_EVENTS and offline.step() is not None:
@@ -43,17 +40,6 @@ def explain(
         applied += 1
     watcher.settle(offline.state["frames"])
     return _shape(offline, watcher, whole=applied < MAX_EVENTS)
-
-
-def _publish(offline: Offline, number: int, given: JsonObject) -> None:
-    """An event with what it lacks filled in. Raises DefinitionError."""
-    event = {"specversion": cloudevents.SPEC_VERSION, "id": str(number), "source": "/stub", **given}
-    after = event.pop("$after", 0)
-    try:
-        cloudevents.check(event)
-        offline.publish(event, 0 if after == 0 else durations.from_value(after))
-    except (MessageError, durations.DurationError) as error:
-        raise DefinitionError([f"event {number}: {error}"]) from None
 
 
 def _shape(offline: Offline, watcher: Watcher, *, whole: bool) -> JsonObject:

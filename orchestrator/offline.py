@@ -7,11 +7,12 @@ promised for later. The same input and stubs give the same run, event by event.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator.definition import Definition
+from orchestrator.definition import duration as durations
 from orchestrator.machine import (
     DEFAULT_LIMITS,
     TERMINAL,
@@ -28,6 +29,8 @@ from orchestrator.machine.correlation import Key
 from orchestrator.machine.emitting import EMIT
 from orchestrator.machine.step import LISTEN, START_CHILD, Step
 from orchestrator.stubs import Answer, Stubs
+from wf import cloudevents
+from wf.errors import DefinitionError, MessageError
 from wf.messages import COMPLETED
 
 JsonObject = dict[str, Any]
@@ -112,15 +115,27 @@ class Offline:
 
     def feed(self, event: JsonObject) -> Transition:
         """Apply an event now, and queue what follows from it."""
-        transition = advance(
+        transition = self.decide(event)
+        if transition.ignored is None:
+            self.store(event, transition)
+            self.obey(transition.commands)
+        return transition
+
+    def decide(self, event: JsonObject) -> Transition:
+        """What the event does; nothing is kept of it."""
+        return advance(
             self.definition, self.snapshot, event, self.now_ms, self.limits, self.step_type
         )
-        if transition.ignored is None:
-            self.snapshot = transition.snapshot
-            self.log.append(Applied(event, self.now_ms, transition.history))
-            for command in transition.commands:
-                self._obey(command)
-        return transition
+
+    def store(self, event: JsonObject, transition: Transition) -> None:
+        """Keep what the event has done."""
+        self.snapshot = transition.snapshot
+        self.log.append(Applied(event, self.now_ms, transition.history))
+
+    def obey(self, commands: Iterable[Command]) -> None:
+        """Queue what follows from the commands."""
+        for command in commands:
+            self._obey(command)
 
     def later(self, event: JsonObject, after_ms: int = 0) -> None:
         """Queue an event; those of one moment come in the order in which they were queued."""
@@ -171,9 +186,11 @@ class Offline:
         self.later({**delivered, "event": event, "match": f"{frame}:{number}"})
 
     def _call(self, number: int) -> None:
-        run = self.state["runs"][str(number)]
+        run = self.state["runs"].get(str(number))
+        if run is None:
+            return  # over already
         names = (run["pointer"], run["activity"])
-        answer = self.stubs.answer(names, run["input"], self.now_ms)
+        answer = self.ask(number, run["attempt"], names, run["input"])
         asked = Asked(number, run["attempt"], run["activity"], run["pointer"], run["input"], answer)
         self.asked.append(asked)
         self.later(result_event(asked), answer.after_ms)
@@ -182,11 +199,27 @@ class Offline:
         run = self.state["runs"].get(str(start["parent"]["run"]))
         if run is None:
             return  # not awaited, or over already
-        answer = self.stubs.answer((run["pointer"], run["workflow"]), start["input"], self.now_ms)
-        place = (start["parent"]["run"], 1, run["workflow"], run["pointer"], start["input"])
+        number = start["parent"]["run"]
+        answer = self.ask(number, 1, (run["pointer"], run["workflow"]), start["input"])
+        place = (number, 1, run["workflow"], run["pointer"], start["input"])
         asked = Asked(*place, answer, child=start["id"])
         self.asked.append(asked)
         self.later(child_event(asked), answer.after_ms)
+
+    def ask(self, run: int, attempt: int, names: tuple[str, ...], input: Any) -> Answer:
+        """Have the stubs do the work of an attempt."""
+        return self.stubs.answer(names, input, self.now_ms)
+
+
+def publish(offline: Offline, number: int, given: JsonObject) -> None:
+    """Let a CloudEvent come, with what it lacks filled in. Raises DefinitionError."""
+    event = {"specversion": cloudevents.SPEC_VERSION, "id": str(number), "source": "/stub", **given}
+    after = event.pop("$after", 0)
+    try:
+        cloudevents.check(event)
+        offline.publish(event, 0 if after == 0 else durations.from_value(after))
+    except (MessageError, durations.DurationError) as error:
+        raise DefinitionError([f"event {number}: {error}"]) from None
 
 
 def child_event(asked: Asked) -> JsonObject:

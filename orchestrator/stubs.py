@@ -8,6 +8,7 @@ object with one of these keys says more:
     $outcome    failed (the default for an error), timed-out, crashed, out-of-memory, undeliverable
     $retryable  false: no `try` may repeat the call
     $after      how long the call takes, a duration
+    $again      what the same attempt gives when it is run once more, after a crash
     $each       a list of stubs: one for each call, or attempt, in turn; the last one stays
 """
 
@@ -30,8 +31,9 @@ from wf.messages import COMPLETED, FAILED, OUTCOMES
 JsonObject = dict[str, Any]
 
 _KNOWN = frozenset({NOW})
-_KEYS = ("$output", "$error", "$outcome", "$retryable", "$after")
 _EACH = "$each"
+_AGAIN = "$again"
+_KEYS = ("$output", "$error", "$outcome", "$retryable", "$after", _AGAIN)
 _RUNTIME = "https://open-workflow-specification.org/spec/1.0.0/errors/runtime"
 
 
@@ -42,6 +44,7 @@ class Stub:
     outcome: str
     retryable: bool
     after_ms: int
+    again: Stub | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,7 @@ class Answer:
     retryable: bool = True
     after_ms: int = 0
     stubbed: bool = True  # False: nobody said what it gives, so it gave null
+    again: Answer | None = None  # when that is something else
 
 
 @dataclass(slots=True)
@@ -131,6 +135,7 @@ def _stub(compiler: Compiler, place: str, value: Any) -> Stub:
         outcome=outcome,
         retryable=value.get("$retryable") is not False,
         after_ms=after_ms,
+        again=_stub(compiler, f"{place}/{_AGAIN}", value[_AGAIN]) if _AGAIN in value else None,
     )
 
 
@@ -140,12 +145,14 @@ def _answer(stub: Stub, input: Any, now_ms: int) -> Answer:
             return None
         return template.build(lambda found: found.evaluate(input, {NOW: now_ms / 1000}))
 
+    again = None if stub.again is None else _answer(stub.again, input, now_ms)
     if stub.outcome == COMPLETED:
-        return Answer(COMPLETED, output=build(stub.output), after_ms=stub.after_ms)
+        return Answer(COMPLETED, output=build(stub.output), after_ms=stub.after_ms, again=again)
     error = build(stub.error)
     return Answer(
         stub.outcome,
         error=error if type(error) is dict else {},
         retryable=stub.retryable,
         after_ms=stub.after_ms,
+        again=again,
     )

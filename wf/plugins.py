@@ -19,6 +19,7 @@ ENTRY_POINTS = {
     "retry.plan": "orchestrator.retry_plan:plan",
     "replay": "orchestrator.replaying:replay",
     "explain": "orchestrator.explaining:explain",
+    "test": "orchestrator.crashing:check",
 }
 
 

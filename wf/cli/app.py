@@ -56,39 +56,86 @@ def validate(
     raise typer.Exit(deploying.validate(files, target, json=json))
 
 
+_Definition = Annotated[str, typer.Argument(metavar="FILE", help="A definition, YAML or JSON.")]
+_Input = Annotated[
+    str | None, typer.Option("--input", metavar="JSON|@FILE|-", help="The workflow's input.")
+]
+_Stub = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--stub",
+        metavar="NAME=JSON",
+        help="What an activity, or the call at a JSON pointer, gives. Repeatable.",
+    ),
+]
+_Stubs = Annotated[
+    str | None,
+    typer.Option("--stubs", metavar="FILE", help="The same from a YAML or JSON object."),
+]
+_Event = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--event",
+        metavar="JSON|@FILE",
+        help="A CloudEvent that comes, after its `$after`. Repeatable.",
+    ),
+]
+
+
 @app.command()
 def explain(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="A definition, YAML or JSON.")],
-    input: Annotated[
-        str | None,
-        typer.Option("--input", metavar="JSON|@FILE|-", help="The workflow's input."),
-    ] = None,
-    stub: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--stub",
-            metavar="NAME=JSON",
-            help="What an activity, or the call at a JSON pointer, gives. Repeatable.",
-        ),
-    ] = None,
-    stubs: Annotated[
-        str | None,
-        typer.Option("--stubs", metavar="FILE", help="The same from a YAML or JSON object."),
-    ] = None,
-    event: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--event",
-            metavar="JSON|@FILE",
-            help="A CloudEvent that comes, after its `$after`. Repeatable.",
-        ),
-    ] = None,
+    file: _Definition,
+    input: _Input = None,
+    stub: _Stub = None,
+    stubs: _Stubs = None,
+    event: _Event = None,
     json: options.Json = False,
 ) -> None:
     """Run a definition here with stubbed activities, and show what every task gets and gives."""
     from wf.cli import explaining
 
     raise typer.Exit(explaining.explain(file, input, stub or [], stubs, event or [], json=json))
+
+
+@app.command("test")
+def check(
+    file: _Definition,
+    input: _Input = None,
+    stub: _Stub = None,
+    stubs: _Stubs = None,
+    event: _Event = None,
+    crash_everywhere: Annotated[
+        bool,
+        typer.Option(
+            "--crash-everywhere",
+            help="Once more for every place where the engine or a worker may die.",
+        ),
+    ] = False,
+    crashes: Annotated[
+        int, typer.Option("--crashes", min=1, help="Try so many places at most.")
+    ] = 3000,
+    expect_status: Annotated[
+        str | None,
+        typer.Option("--expect-status", metavar="STATUS", help="How it must end: completed."),
+    ] = None,
+    expect_output: Annotated[
+        str | None,
+        typer.Option("--expect-output", metavar="JSON|@FILE", help="What it must give."),
+    ] = None,
+    json: options.Json = False,
+) -> None:
+    """Run a definition here with stubbed activities, and check how it ends, whoever dies."""
+    from wf.cli import testing
+
+    status = testing.test(
+        file,
+        testing.Given(input, stub or [], stubs, event or []),
+        testing.Expected(expect_status, expect_output),
+        crash_everywhere=crash_everywhere,
+        max_runs=crashes,
+        json=json,
+    )
+    raise typer.Exit(status)
 
 
 @app.command()

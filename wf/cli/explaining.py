@@ -33,10 +33,10 @@ def explain(
 ) -> int:
     """Run it, print it. The status is that of the run: a run that faults or waits fails."""
     value = inputs.read_json(input, "--input")
-    given = _stubs(stubs, stubs_file)
-    source = _bytes(file)
+    given = read_stubs(stubs, stubs_file)
+    source, at_ms = read(file), time.time_ns() // 1_000_000
     shape: JsonObject = resolve("explain")(
-        source, file, value, given, time.time_ns() // 1_000_000, [_event(text) for text in events]
+        source, file, value, given, at_ms, [read_event(text) for text in events]
     )
     if json:
         output.print_json(shape)
@@ -47,14 +47,16 @@ def explain(
     return exits.status_of_instance(shape["status"])
 
 
-def _bytes(file: str) -> bytes:
+def read(file: str) -> bytes:
+    """Raises UsageError."""
     try:
         return Path(file).read_bytes()
     except OSError as error:
         raise inputs.UsageError(f"{file}: cannot read it: {error.strerror or error}") from error
 
 
-def _event(text: str) -> JsonObject:
+def read_event(text: str) -> JsonObject:
+    """A CloudEvent of `--event`. Raises UsageError."""
     event = inputs.read_json(text, "--event")
     if not isinstance(event, dict) or not event.get("type"):
         raise inputs.UsageError(
@@ -63,11 +65,11 @@ def _event(text: str) -> JsonObject:
     return event
 
 
-def _stubs(texts: Sequence[str], file: str | None) -> JsonObject:
+def read_stubs(texts: Sequence[str], file: str | None) -> JsonObject:
     """Those of the file, and over them those of the command line."""
     found: JsonObject = {}
     if file is not None:
-        document, _ = resolve("definition.read")(_bytes(file), file)
+        document, _ = resolve("definition.read")(read(file), file)
         if not isinstance(document, dict):
             raise inputs.UsageError(
                 f"--stubs {file}: must be an object, activity name → what it gives"

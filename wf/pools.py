@@ -26,7 +26,7 @@ class Builtin:
         return found
 
 
-BUILTINS = (Builtin("wf-http", "http", ("wf-http",), "wf.builtin.http_calls"),)
+BUILTINS = (Builtin("wf-http", "http", ("wf-http", "wf-openapi"), "wf.builtin.http_calls"),)
 
 
 @dataclass(slots=True, frozen=True)

@@ -1,4 +1,4 @@
-"""call: http, compiled to a call of its built-in activity (wf/builtin).
+"""call: http and call: openapi, compiled to calls of their built-in activities (wf/builtin).
 
 The request that the activity gets is built from `with` part by part, so that what is an option
 stays fixed, what is data may be an expression, and what holds a secret is carried unevaluated.
@@ -51,6 +51,54 @@ def http(compiler: Compiler, place: str, given: Any, scope: Scope) -> Call | Non
     return _call(compiler, "wf-http", fields, access.secrets)
 
 
+def openapi(compiler: Compiler, place: str, given: Any, scope: Scope) -> Call | None:
+    """`call: openapi`."""
+    if given is None:
+        compiler.problems.add(place.removesuffix("/with"), "needs `with`: document and operationId")
+        return None
+    if compiler.problems.mapping(place, given, "`with`") is None:
+        return None
+    keys = ("document", "operationId", "parameters", "authentication", "output", "redirect")
+    compiler.problems.keys(place, given, keys)
+    _need(compiler, place, given, ("document", "operationId"))
+    fields: dict[str, Template] = {}
+    fields["document"], own = _document(compiler, f"{place}/document", given.get("document"), scope)
+    if "operationId" in given:
+        name, at = given["operationId"], f"{place}/operationId"
+        compiler.problems.text(at, name, "`operationId`")
+        fields["operationId"] = _data(compiler, at, name, scope)
+    if "parameters" in given:
+        at = f"{place}/parameters"
+        fields["parameters"] = _map(compiler, at, given["parameters"], scope)
+    fields.update(_options(compiler, place, given))
+    access = authentications.NONE
+    if "authentication" in given:
+        access = authentications.authentication(
+            compiler, f"{place}/authentication", given["authentication"], scope
+        )
+    fields["authentication"] = access.template
+    return _call(compiler, "wf-openapi", fields, access.secrets | own.secrets)
+
+
+def _document(
+    compiler: Compiler, place: str, value: Any, scope: Scope
+) -> tuple[Template, Authentication]:
+    """`uri`, `variables` and `authentication` of an external resource; and the last by itself."""
+    if value is None:
+        return _constant(None), authentications.NONE
+    if compiler.problems.mapping(place, value, "`document`") is None:
+        return _constant(None), authentications.NONE
+    compiler.problems.keys(place, value, ("name", "endpoint"))
+    _need(compiler, place, value, ("endpoint",))
+    if "name" in value:
+        compiler.problems.text(f"{place}/name", value["name"], "`name`")
+    # What authenticates the operation is not known here: it goes to the operation's service only.
+    fields, access = _endpoint(
+        compiler, f"{place}/endpoint", value.get("endpoint"), scope, INSIDE | {"secrets"}
+    )
+    return _object({**fields, "authentication": access.template}), access
+
+
 def _call(
     compiler: Compiler, activity: str, fields: dict[str, Template], secrets: frozenset[str]
 ) -> Call:
@@ -74,9 +122,11 @@ def _need(compiler: Compiler, place: str, given: dict[str, Any], keys: tuple[str
             compiler.problems.add(place, f"needs `{key}`")
 
 
-def _data(compiler: Compiler, place: str, value: Any, scope: Scope) -> Template:
+def _data(
+    compiler: Compiler, place: str, value: Any, scope: Scope, known: frozenset[str] = KNOWN
+) -> Template:
     """Any value with expressions in it, those over `$secrets` too."""
-    template = compiler.template(place, value, KNOWN, scope)
+    template = compiler.template(place, value, known, scope)
     deferring.check(compiler, place, template)
     return template
 
@@ -100,7 +150,7 @@ def _method(compiler: Compiler, place: str, value: Any, scope: Scope) -> Templat
 
 
 def _endpoint(
-    compiler: Compiler, place: str, value: Any, scope: Scope
+    compiler: Compiler, place: str, value: Any, scope: Scope, known: frozenset[str] = KNOWN
 ) -> tuple[dict[str, Template], Authentication]:
     """`uri` and the `variables` of its template; and how to authenticate there."""
     if value is None:
@@ -118,15 +168,16 @@ def _endpoint(
     if text is None:
         return {}, access
     if _is_expression(text):
-        return {"uri": _data(compiler, place, text, scope)}, access
-    compiler.template(place, text, KNOWN, scope)  # says what is wrong with `…${ … }…`
+        return {"uri": _data(compiler, place, text, scope, known)}, access
+    compiler.template(place, text, known, scope)  # says what is wrong with `…${ … }…`
     return {"uri": _constant(text), "variables": _variables(compiler, place, text)}, access
 
 
 def _variables(compiler: Compiler, place: str, uri: str) -> Template:
     """The top-level properties of the task's input that the URI template names."""
     if not _SCHEME.match(uri):
-        compiler.problems.add(place, f'"{uri}" must begin with http:// or https://')
+        why = ": workers read no files, so serve it" if uri.lower().startswith("file:") else ""
+        compiler.problems.add(place, f'"{uri}" must begin with http:// or https://{why}')
     if "{" in uri.replace("${", "") and uri.count("{") != uri.count("}"):
         compiler.problems.add(place, "a brace of the URI template has no partner: add or remove it")
     fields: dict[str, Template] = {}
@@ -155,4 +206,5 @@ def _is_expression(value: Any) -> bool:
 
 COMPILERS: dict[str, Callable[[Compiler, str, Any, Scope], Call | None]] = {
     "http": http,
+    "openapi": openapi,
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from orchestrator.definition import builtin_calls
+from orchestrator.definition import builtin_calls, servers
 from orchestrator.definition.compiler import INSIDE, NOTHING, Compiler, Scope
 from orchestrator.definition.kinds import Late, entering
 from orchestrator.definition.nodes import Call, Template
@@ -19,7 +19,6 @@ _NEVER = {
         " broker"
     ),
     "grpc": "gRPC is not supported: write an activity that uses the service's stub, and call it",
-    "openapi": "`call: openapi` is not supported yet: use `call: http`",
     "mcp": "MCP is not supported: write an activity that speaks to the server, and call it",
 }
 RESERVED_NAMES = (*builtin_calls.COMPILERS, *_NEVER)
@@ -32,6 +31,7 @@ def call(
     compiled = _call(compiler, pointer, source, scope, ())
     if compiled is None:
         return None
+    compiled = servers.at_server(compiler, pointer, source, compiled)
     used = NOTHING if compiled.deferred is None else compiled.deferred.variables
     late = entering(compiled.arguments, *compiled.inputs) | (used & {"task"})
     return compiled, late
@@ -82,7 +82,7 @@ def _check_activity(compiler: Compiler, place: str, name: str) -> None:
         problems.add(
             place,
             f'names that begin with "{RESERVED_PREFIX}" are those of built-in activities: write'
-            " `call: http`",
+            f" {' or '.join(f'`call: {call}`' for call in builtin_calls.COMPILERS)}",
         )
 
 

@@ -38,7 +38,7 @@ class Kind(NamedTuple):
 
 # Every kind of task that runs. A new one is a line here and a handler in machine/handlers.py.
 KINDS: dict[str, Kind] = {
-    "call": Kind(("call", "with"), calling.call),
+    "call": Kind(("call", "with"), calling.call, ("server",)),
     "do": Kind(("do",), kinds.do),
     "emit": Kind(("emit",), emitting.emit),
     "for": Kind(("for", "while", "do"), looping.for_, ("concurrency",)),

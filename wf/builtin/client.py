@@ -35,7 +35,7 @@ class Client:
     """An httpx client that obeys [builtin.http]."""
 
     def __init__(self, settings: HttpSettings) -> None:
-        self.limit: int = settings.max_response
+        self._settings = settings
         # What one call is given by a service must not reach another call: no cookie is kept.
         jar = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
         self._client = httpx.AsyncClient(
@@ -61,9 +61,10 @@ class Client:
         headers: list[tuple[str, str]] | None = None,
         content: bytes | None = None,
         auth: httpx.Auth | None = None,
+        limited_by: str = "max_response",
     ) -> Answer:
         """Send it and read the whole answer. Raises ActivityError when there is none, or when it
-        is larger than allowed."""
+        is larger than the setting `limited_by` allows."""
         try:
             request = self._client.build_request(
                 method,
@@ -75,7 +76,7 @@ class Client:
                 request, auth=auth or httpx.USE_CLIENT_DEFAULT, stream=True
             )
             try:
-                body = await self._read(response)
+                body = await self._read(response, limited_by)
             finally:
                 await response.aclose()
         except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError) as error:
@@ -91,17 +92,18 @@ class Client:
             response.status_code, response.reason_phrase, response.headers, body, response.request
         )
 
-    async def _read(self, response: httpx.Response) -> bytes:
+    async def _read(self, response: httpx.Response, key: str) -> bytes:
         """The unpacked body; no more of it than allowed is ever held."""
+        limit: int = getattr(self._settings, key)
         what = f"the answer of {response.request.url.host} (status {response.status_code})"
         stated = response.headers.get("content-length", "")
-        if stated.isdigit() and int(stated) > self.limit and response.request.method != "HEAD":
-            raise failures.too_large(what, self.limit)
+        if stated.isdigit() and int(stated) > limit and response.request.method != "HEAD":
+            raise failures.too_large(what, limit, key)
         body = bytearray()
         async for chunk in response.aiter_bytes():
             body += chunk
-            if len(body) > self.limit:
-                raise failures.too_large(what, self.limit)
+            if len(body) > limit:
+                raise failures.too_large(what, limit, key)
         return bytes(body)
 
 

@@ -30,10 +30,11 @@ def unusable_answer(detail: str) -> ActivityError:
     )
 
 
-def too_large(what: str, limit: int) -> NonRetryable:
+def too_large(what: str, limit: int, key: str = "max_response") -> NonRetryable:
+    """`key`: of [builtin.http], the setting that limits it."""
     return NonRetryable(
         f"{what} is larger than {limit:,} bytes: ask for less, or raise"
-        " [builtin.http] max_response in pool.toml",
+        f" [builtin.http] {key} in pool.toml",
         type=problem.COMMUNICATION,
         title="Answer too large",
         status=413,
@@ -43,6 +44,11 @@ def too_large(what: str, limit: int) -> NonRetryable:
 def misconfigured(detail: str) -> NonRetryable:
     """The definition or the settings ask for what cannot be."""
     return NonRetryable(detail, type=problem.CONFIGURATION, title="Call not possible", status=400)
+
+
+def invalid(detail: str) -> NonRetryable:
+    """What the definition gives is not what the service says that it takes."""
+    return NonRetryable(detail, type=problem.VALIDATION, title="Parameters invalid", status=400)
 
 
 def wrong_value(detail: str) -> NonRetryable:

@@ -1,4 +1,4 @@
-"""The activity behind `call: http`."""
+"""The activities behind `call: http` and `call: openapi`."""
 
 from __future__ import annotations
 
@@ -41,3 +41,10 @@ async def http(request: JsonObject, context: Context, deferred: JsonObject | Non
     """`call: http`: one request, its answer checked and decoded."""
     call = Request(request, deferred)
     return await guarded(call, caller().http(call, context.idempotency_key))
+
+
+@activity(name="wf-openapi")
+async def openapi(request: JsonObject, context: Context, deferred: JsonObject | None = None) -> Any:
+    """`call: openapi`: one operation of an OpenAPI document, as `call: http` would send it."""
+    call = Request(request, deferred)
+    return await guarded(call, caller().openapi(call, context.idempotency_key))

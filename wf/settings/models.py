@@ -228,7 +228,7 @@ class PoolSettings(Section):
 
 
 class HttpSettings(Section):
-    """`call: http`."""
+    """`call: http` and `call: openapi`."""
 
     enabled: bool = True
     max_response: Size = Field(default=4 * 1024 * 1024, ge=1024, le=64 * 1024 * 1024)  # bytes
@@ -236,6 +236,8 @@ class HttpSettings(Section):
     proxy: str | None = Field(default=None, repr=False)
     ca: Path | None = None
     idempotency_header: str = "Idempotency-Key"  # empty: none
+    max_document: Size = Field(default=8 * 1024 * 1024, ge=1024, le=64 * 1024 * 1024)  # bytes
+    document_age: Duration = Field(default=300.0, ge=0)  # seconds
 
 
 class BuiltinSettings(Section):

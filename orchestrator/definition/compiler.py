@@ -29,11 +29,12 @@ RESERVED = EXPORT | {"secrets", "authorization", "ENV"}
 DEFERRED = frozenset({"secrets", "authorization"})
 _ELSEWHERE = {
     "secrets": (
-        "`$secrets` would be stored here: use it only in the `with` of `call: http`, and in "
-        "authentications"
+        "`$secrets` would be stored here: use it only in the `with` of `call: http` and"
+        " `call: openapi`, and in authentications"
     ),
     "authorization": (
-        "`$authorization` would be stored here: use it only in the `with` of `call: http`"
+        "`$authorization` is not known here, or would be stored here: use it only in the request"
+        " of `call: http`, and in the `parameters` of `call: openapi`"
     ),
 }
 

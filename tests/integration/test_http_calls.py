@@ -5,66 +5,23 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.http_worker import outcomes
 from tests.support.machine import Driver, define
-from tests.support.server import make_settings
-from tests.support.web import PASSWORD, USER, Web, serving
+from tests.support.web import PASSWORD, USER, Web
 from wf import Context
-from wf.builtin import configuration, http_calls
+from wf.builtin import http_calls
 from wf.errors import ActivityError, NonRetryable, NotRetriedByPolicy
-from wf.settings import BuiltinSettings, HttpSettings, SecretsSettings
 
 COMMUNICATION = "https://open-workflow-specification.org/spec/1.0.0/errors/communication"
 
 JsonObject = dict[str, Any]
 Go = Callable[..., Any]
-
-
-@pytest.fixture(scope="module")
-def service() -> Iterator[Web]:
-    with serving() as web:
-        yield web
-
-
-@pytest.fixture
-def web(service: Web) -> Web:
-    service.seen.clear()
-    service.tokens.clear()
-    service.revoked.clear()
-    service.expires_in = 3600
-    return service
-
-
-@pytest.fixture
-def settle(tmp_path: Path) -> Callable[..., None]:
-    """Says which settings hold; secrets are in `tmp_path`."""
-
-    def settle(**http: Any) -> None:
-        settings = make_settings(tmp_path).model_copy(
-            update={
-                "builtin": BuiltinSettings(http=HttpSettings(**http)),
-                "secrets": SecretsSettings(dir=tmp_path),
-            }
-        )
-        configuration.use(settings)
-
-    settle()
-    return settle
-
-
-@pytest.fixture
-def secret(tmp_path: Path) -> Callable[[str, str], None]:
-    def put(name: str, text: str) -> None:
-        path = tmp_path / name
-        path.write_text(text)
-        path.chmod(0o600)
-
-    return put
 
 
 def task_input(call: JsonObject, given: Any = None, **use: Any) -> JsonObject:
@@ -76,19 +33,7 @@ def task_input(call: JsonObject, given: Any = None, **use: Any) -> JsonObject:
 
 
 async def perform(*inputs: JsonObject) -> list[Any]:
-    """The activity's outputs or errors, one after the other, in one worker."""
-    outcomes: list[Any] = []
-    try:
-        for one in inputs:
-            try:
-                outcomes.append(
-                    await http_calls.http(**one, context=Context(instance="order-1", run=7))
-                )
-            except ActivityError as error:
-                outcomes.append(error)
-    finally:
-        await http_calls.caller().close()
-    return outcomes
+    return await outcomes(http_calls.http, *inputs)
 
 
 def go(call: JsonObject, given: Any = None, **use: Any) -> Any:

@@ -383,6 +383,37 @@ do:
         sent=asked("https://home.example"),
     ),
     runs(
+        "call-openapi, call-openapi-redirect",
+        """
+do:
+  - ask:
+      call: openapi
+      with:
+        document: {endpoint: 'https://pets.example/openapi.json'}
+        operationId: findPet
+        parameters: {id: '${ .id }'}
+        output: response
+        redirect: true
+""",
+        input=WHO,
+        stubs={"wf-openapi": {"statusCode": 302}},
+        output={"statusCode": 302},
+        sent={
+            "request": {
+                "document": {
+                    "uri": "https://pets.example/openapi.json",
+                    "variables": {},
+                    "authentication": None,
+                },
+                "operationId": "findPet",
+                "parameters": {"id": 3},
+                "output": "response",
+                "redirect": True,
+                "authentication": None,
+            }
+        },
+    ),
+    runs(
         "call-custom-function-inline",
         """
 use:
@@ -436,8 +467,6 @@ do: [{ask: {call: pet, with: {id: 3}}}]
                  "client: {id: me, secret: {use: key}}}}"),
             "/client/secret", "must be a non-empty string"),
     # Not supported yet
-    refused("call-openapi, call-openapi-redirect", "do: [{ask: {call: openapi, with: {}}}]",
-            "/do/0/ask/call", "not supported yet"),
     refused("run-shell-stdin-and-arguments, run-shell-external-script",
             "do: [{ask: {run: {shell: {command: ls}}}}]",
             "/do/0/ask/run/shell", "not supported yet"),

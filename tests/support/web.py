@@ -44,6 +44,8 @@ class Web:
     statuses: list[int] = field(default_factory=list)  # what /flaky answers, one after the other
     release: threading.Event = field(default_factory=threading.Event)  # ends /slow
     documents: dict[str, str] = field(default_factory=dict)  # path → text, served as they are
+    told: dict[str, dict[str, str]] = field(default_factory=dict)  # path → headers of the document
+    guarded: dict[str, str] = field(default_factory=dict)  # path → the authorization it takes
 
     def paths(self) -> list[str]:
         return [f"{one.method} {one.path}" for one in self.seen]
@@ -98,7 +100,7 @@ class _Handler(BaseHTTPRequestHandler):
         )
         self.service.seen.append(seen)
         if parts.path in self.service.documents:
-            self._send(200, self.service.documents[parts.path].encode(), "application/json")
+            self._document(seen)
             return
         name = parts.path.split("/")[1].replace("-", "_")
         getattr(self, f"on_{name}", self.on_echo)(seen)
@@ -115,6 +117,16 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
+
+    def _document(self, seen: Seen) -> None:
+        headers = {"content-type": "application/json", **self.service.told.get(seen.path, {})}
+        kind, wanted = headers.pop("content-type"), self.service.guarded.get(seen.path)
+        if wanted is not None and seen.headers.get("authorization") != wanted:
+            self._json({"welcome": False}, 401)
+        elif "etag" in headers and seen.headers.get("if-none-match") == headers["etag"]:
+            self._send(304, b"", **headers)
+        else:
+            self._send(200, self.service.documents[seen.path].encode(), kind, **headers)
 
     def _json(self, data: Any, status: int = 200, **headers: str) -> None:
         self._send(status, json.dumps(data).encode(), "application/json", **headers)

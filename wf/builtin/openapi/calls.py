@@ -26,10 +26,11 @@ def operation_of(document: Document, name: Any) -> Operation:
         raise failures.misconfigured(
             f"the operation {name} of {document.uri} cannot be called: {found}"
         )
-    more = f"; {len(document.unread)} paths were not read: {document.unread[0]}"
+    unread = document.unread
     raise failures.misconfigured(
         f"{document.uri} has no operation {name!r}:{suggestion(name, document.operations)}"
-        f" it has {len(document.operations):,}" + (more if document.unread else "")
+        f" it has {len(document.operations):,}"
+        + (f"; {len(unread)} paths were not read: {unread[0]}" if unread else "")
     )
 
 

@@ -100,9 +100,9 @@ def swagger_parameter(one: JsonObject) -> Parameter | None:
     refused = "files cannot be sent: use an activity" if one.get("type") == "file" else ""
     if collection == "multi" and place in ("query", "form"):
         return Parameter(name, place, required, style, True, refused=refused)
-    if collection not in _COLLECTIONS:
+    delimiter = _COLLECTIONS.get(str(collection), "")
+    if not delimiter:
         refused = f"its collectionFormat {collection!r:.50} is not known"
-    delimiter = _COLLECTIONS.get(collection, ",")
     return Parameter(name, place, required, style, False, delimiter, refused=refused)
 
 

@@ -7,6 +7,7 @@ import base64
 import json
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pytest
 import yaml
@@ -181,6 +182,12 @@ def test_what_is_missing_and_what_is_unknown_is_named_before_anything_is_sent(
     assert web.paths() == ["GET /docs/pets.json"] * 2
 
 
+def test_a_header_that_would_be_two_is_not_sent(web: Web, pets: str) -> None:
+    error = failing(asks(pets, "findPets", parameters={"X-Key": "a\r\nX-Other: b"}))
+    assert error.type == ERRORS + "configuration"
+    assert web.paths() == ["GET /docs/pets.json"]
+
+
 def test_an_operation_that_is_not_there_is_named_with_one_like_it(web: Web, pets: str) -> None:
     error = failing(asks(pets, "findPet"))
     assert (error.type, error.status) == (ERRORS + "configuration", 400)
@@ -258,14 +265,25 @@ def test_who_may_not_read_a_document_does_not_get_it_from_memory(web: Web, pets:
 
 
 def test_secrets_reach_the_service_and_are_shown_nowhere(
-    web: Web, pets: str, secret: Callable[[str, str], None]
+    web: Web, secret: Callable[[str, str], None]
 ) -> None:
-    secret("key", "t0p-s3cret")
-    ask = asks(pets, "findPets", parameters={"X-Key": "${ $secrets.key }", "status": "new"})
-    task = task_input({**ask, "output": "response"}, secrets=["key"])
+    key = 't0p "s3/cret;?'
+    secret("key", key)
+    reserved = {"name": "a", "in": "query", "allowReserved": True}
+    written = {"name": "b", "in": "query", "content": {"application/json": {}}}
+    parameters = [{"name": "X-Key", "in": "header"}, reserved, written]
+    one = {"operationId": "ask", "parameters": parameters}
+    document = {"openapi": "3.1.0", "paths": {"/echo": {"get": one}}}
+    web.documents["/pets.json"] = json.dumps(document)
+    given = dict.fromkeys(("X-Key", "a", "b"), "${ $secrets.key }")
+    ask = asks(web.url + "/pets.json", "ask", parameters=given, output="response")
+    task = task_input(ask, secrets=["key"])
     assert "t0p" not in json.dumps(task)
     (output,) = perform(task)
-    assert web.last().headers["x-key"] == "t0p-s3cret"
+    assert web.last().headers["x-key"] == key
+    sent = dict(parse_qsl(web.last().query))
+    assert (sent["a"], json.loads(sent["b"])) == (key, key)
+    assert output["statusCode"] == 200
     assert "t0p" not in json.dumps(output)
 
 

@@ -1,7 +1,8 @@
-"""`call: http` through the real pool: secrets that are stored nowhere, workers that die."""
+"""`call: http` and `openapi` in the real pool: secrets stored nowhere, workers that die."""
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
@@ -38,6 +39,37 @@ do:
   - go: {call: visit, with: "${ . }"}
 """
 
+PETS = """
+document: {dsl: '1.0.3', namespace: default, name: pets, version: '1.0.0'}
+use:
+  secrets: [key, login]
+  functions:
+    add:
+      call: openapi
+      with:
+        document:
+          endpoint: {uri: "${ .document }", authentication: {basic: {use: login}}}
+        operationId: addPet
+        parameters: {X-Key: "${ $secrets.key }", pace: "${ .pace }", body: {mark: "${ .mark }"}}
+do:
+  - go: {call: add, with: "${ . }"}
+"""
+DOCUMENT = {
+    "openapi": "3.1.0",
+    "paths": {
+        "/{pace}": {
+            "post": {
+                "operationId": "addPet",
+                "parameters": [
+                    {"name": "pace", "in": "path", "required": True},
+                    {"name": "X-Key", "in": "header"},
+                ],
+                "requestBody": {"content": {"application/json": {}}},
+            }
+        }
+    },
+}
+
 
 @pytest.fixture
 def web() -> Iterator[Web]:
@@ -51,6 +83,7 @@ def pool(tmp_path: Path) -> Iterator[RealPool]:
     for name in ("activities", "workflows"):
         (root / name).mkdir(parents=True)
     (root / "workflows" / "visit.yaml").write_text(WORKFLOW)
+    (root / "workflows" / "pets.yaml").write_text(PETS)
     (root / "pool.toml").write_text(
         f'[secrets]\ndir = "{tmp_path}/secrets"\n[supervisor]\nlog_level = "DEBUG"\n'
         '[workers.wf-http]\nack_wait = "2s"\n'
@@ -121,6 +154,34 @@ def test_a_request_whose_worker_is_killed_is_sent_again_with_the_same_key(
         return bool(shown["status"] == "completed")
 
     pool.until(ended, "the instance completes")
+
+
+def test_an_operation_of_a_document_is_called_again_when_its_worker_is_killed(
+    pool: RealPool, web: Web
+) -> None:
+    web.documents["/pets.json"] = json.dumps(DOCUMENT)
+    pair = base64.b64encode(f"ada:{SECRET}-2".encode()).decode()
+    web.guarded["/pets.json"] = f"Basic {pair}"
+    given = {"document": web.url + "/pets.json", "pace": "slow", "mark": MARK}
+    wf(pool, "start", "pets", "--id", "pet-1", "--input", json.dumps(given))
+    pool.until(lambda: "POST /slow" in web.paths(), "the request is on its way")
+    (worker,) = pool.processes("worker", "wf-http")
+    os.kill(worker["pid"], signal.SIGKILL)
+    pool.until(lambda: web.paths().count("POST /slow") == 2, "it is sent again")
+    web.release.set()
+    ask = wf(pool, "start", "pets", "--input", json.dumps({**given, "pace": "echo"}), "--wait")
+    assert ask.returncode == 0, ask.stderr
+    posts = [one for one in web.seen if one.method == "POST"]
+    assert [one.headers["x-key"] for one in posts] == [SECRET] * 3
+    assert {one.headers["idempotency-key"] for one in posts[:2]} == {"pet-1:1"}
+    assert not any("authorization" in one.headers for one in posts)
+    wrong = wf(pool, "start", "pets", "--input", json.dumps({**given, "pace": None}), "--wait")
+    assert "`pace` (path) is missing" in wrong.stderr
+    pool.stop()
+    everything = written(pool.root) + (ask.stdout + wrong.stderr).encode()
+    assert MARK.encode() in everything, "the search finds what is there"
+    for part in (SECRET, "hidden-from-all", pair):
+        assert part.encode() not in everything, part
 
 
 def test_the_example_that_polls_asks_until_the_parcel_has_arrived(pool: RealPool, web: Web) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 from urllib.parse import quote, quote_plus
 
 MASK = "***"
+RESERVED = ":/?@!$'()*,;"  # what a query value may have unchanged, where it is asked for
+_SAFE = ("", "/", RESERVED)  # what is left unchanged where a text is percent-encoded
 SHORTEST = 4  # characters; shorter ones would take innocent text with them
 
 
@@ -32,12 +34,11 @@ class Mask:
         if len(secret) < SHORTEST:
             return
         encoded = secret.encode("utf-8", "surrogatepass")
+        escaped = (secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1])
         forms = {
-            secret,
-            quote(secret, safe="", errors="replace"),
+            *(quote(text, safe=safe, errors="replace") for text in escaped for safe in _SAFE),
             quote_plus(secret, errors="replace"),
-            json.dumps(secret)[1:-1],
-            json.dumps(secret, ensure_ascii=False)[1:-1],
+            *escaped,
             base64.b64encode(encoded).decode(),
             base64.urlsafe_b64encode(encoded).decode().rstrip("="),
         }

@@ -128,7 +128,9 @@ def _data(uri: str, content: bytes) -> Any:
     try:
         document, _ = plugins.resolve("definition.read")(text, uri)
     except DefinitionError as error:
-        raise failures.unusable_answer(f"neither JSON nor YAML: {error.problems[0]}") from None
+        raise failures.unusable_answer(
+            f"neither JSON nor YAML that can be read (JSON may be larger): {error.problems[0]}"
+        ) from None
     if _has_merge_keys(document):
         raise failures.misconfigured(
             f"{uri} has merge keys (`<<`), which YAML 1.2 does not know: serve it as JSON"

@@ -12,10 +12,8 @@ from urllib.parse import quote
 import orjson
 
 from wf.builtin import failures, requests
+from wf.builtin.masking import RESERVED
 from wf.builtin.openapi.parameters import Parameter
-
-# What may stand in a query value unchanged without being taken for something else.
-_RESERVED = ":/?@!$'()*,;"
 
 Encode = Callable[[str], str]
 
@@ -127,7 +125,7 @@ def _quoted(text: str) -> str:
 
 
 def _lenient(text: str) -> str:
-    return quote(text, safe=_RESERVED, errors="replace")
+    return quote(text, safe=RESERVED, errors="replace")
 
 
 def _wrong(parameter: Parameter, what: str) -> Exception:

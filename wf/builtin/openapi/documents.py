@@ -23,6 +23,7 @@ from wf.errors import DefinitionError
 from wf.settings import HttpSettings
 
 KEPT = 64  # documents; the one that was fetched the longest ago goes
+BYTES_EACH = 200  # what a thing takes that references make many of
 KEPT_SIZES = 4  # times max_document: how large they may be together
 ACCEPT = ("accept", "application/json, application/yaml;q=0.9, */*;q=0.5")
 
@@ -78,7 +79,8 @@ class Documents:
             document, size, tag = known.document, known.size, known.tag
         elif answer.status == 200:
             document = await asyncio.to_thread(parsed, uri, answer.content)
-            size, tag = len(answer.content), answer.headers.get("etag", "")
+            size = max(len(answer.content), BYTES_EACH * document.weight)
+            tag = answer.headers.get("etag", "")
         else:
             raise _refused(uri, answer)
         control = answer.headers.get("cache-control", "")

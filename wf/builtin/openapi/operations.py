@@ -41,6 +41,7 @@ class Document:
     uri: str
     operations: dict[str, Operation | str] = field(default_factory=dict)  # a text: what is wrong
     unread: tuple[str, ...] = ()  # what kept paths from being read
+    weight: int = 0  # how much was looked at to read it
 
 
 def read_document(uri: str, document: Any) -> Document:
@@ -74,7 +75,7 @@ def read_document(uri: str, document: Any) -> Document:
                 if root.exhausted:
                     raise
                 operations[name] = str(fault)
-    return Document(uri, operations, tuple(unread))
+    return Document(uri, operations, tuple(unread), root.spent)
 
 
 def _is_swagger(document: JsonObject) -> bool:

@@ -8,7 +8,7 @@ from urllib.parse import unquote
 JsonObject = dict[str, Any]
 
 MAX_STEPS = 32  # references that lead to references
-BUDGET = 500_000  # things looked at in one document: small ones may stand for large ones
+BUDGET = 200_000  # things looked at in one document: small ones may stand for large ones
 
 
 class UnusableDocument(Exception):
@@ -20,11 +20,12 @@ class Root:
 
     def __init__(self, document: JsonObject, budget: int = BUDGET) -> None:
         self.document = document
-        self._left = budget
+        self._budget = budget
+        self.spent = 0
 
     def spend(self, amount: int = 1) -> None:
         """Count what is looked at. Raises UnusableDocument when it is too much."""
-        self._left -= amount
+        self.spent += amount
         if self.exhausted:
             raise UnusableDocument(
                 "the document is too large once its references are followed: serve one that has"
@@ -33,7 +34,7 @@ class Root:
 
     @property
     def exhausted(self) -> bool:
-        return self._left < 0
+        return self.spent > self._budget
 
     def resolve(self, value: Any) -> JsonObject:
         """The object that `value` is, or that its `$ref` leads to; {} for what is no object.

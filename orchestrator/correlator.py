@@ -10,6 +10,9 @@ Two loops, and together they miss nothing, in whatever order an event and a list
 An event that was stored before an entry is found by `look_back`; one that was stored after it is
 matched with an index that has the entry. Both acknowledge only what is stored in WORKFLOW_EVENTS,
 so a crash repeats work and loses none: the machine takes each event once for a listener.
+
+`match` also starts the workflows whose `schedule.on` wants the event (triggers.py), or collects it
+for them (collector.py).
 """
 
 from __future__ import annotations
@@ -22,29 +25,35 @@ from collections.abc import Awaitable, Callable
 import orjson
 from loguru import logger
 
+from orchestrator.collector import Collector
 from orchestrator.following import Following
 from orchestrator.listeners import Listeners, specification
 from orchestrator.machine.correlation import ANY_TYPE, Key
-from orchestrator.sending import send, unpublished
+from orchestrator.machine.triggering import Taken
+from orchestrator.sending import RETRY_S, send_all
 from orchestrator.sends import unlisten
+from orchestrator.triggers import Triggers, start
 from wf import cloudevents, messages, subjects
 from wf.errors import BrokerError, MessageError
 from wf.jetstream import topology
-from wf.jetstream.port import Accepted, Delivery, Outgoing, Port, Stored
+from wf.jetstream.port import Delivery, Outgoing, Port, Stored
 
 ALL = "$KV.WORKFLOW_LISTENERS.>"
 PREFIX = "$KV.WORKFLOW_LISTENERS."
 MARGIN_BYTES = 128 * 1024  # of a message: what an event gets around it on its way into history
 SKEW_MS = 10_000  # between the clocks of a cluster's servers
-RETRY_S = (0.0, 0.05, 0.2, 1.0, 2.0)
 NOT_NAME = re.compile(r"[^A-Za-z0-9_-]")
+
+FULL = "too many events wait for others of the same `schedule.on`: is one that is never sent?"
 
 Work = Callable[[list[Delivery]], Awaitable[None]]
 
 
 class Correlator:
-    def __init__(self, port: Port, *, batch: int) -> None:
+    def __init__(self, port: Port, triggers: Triggers, *, batch: int) -> None:
         self._port = port
+        self._triggers = triggers
+        self.collector = Collector(port, triggers)
         self._batch = batch
         self._index = Listeners()
         self._stale: set[str] = set()
@@ -92,7 +101,9 @@ class Correlator:
 
     async def _match(self, taken: list[Delivery]) -> None:
         await self.entries.catch_up()
+        await self._triggers.definitions.entries.catch_up()
         outgoing: list[Outgoing] = []
+        collected: dict[str, list[Taken]] = {}
         for delivery in taken:
             try:
                 event = self._event(delivery)
@@ -101,8 +112,31 @@ class Correlator:
                 continue
             keys = self._index.match(event)
             outgoing += _matched(delivery, event, keys)
+            outgoing += self._triggered(delivery, event, collected)
             self.counts["events"] += 1
         await self._send(outgoing)
+        refused = {one.sequence for one in await self.collector.take(collected)}
+        for delivery in taken:
+            if delivery.sequence in refused:
+                await self._set_aside(delivery, FULL)
+
+    def _triggered(
+        self,
+        delivery: Delivery,
+        event: cloudevents.JsonObject,
+        collected: dict[str, list[Taken]],
+    ) -> list[Outgoing]:
+        """The starts that the event makes by itself; to `collected`, by key, it is added where it
+        takes more events to make one."""
+        starts = []
+        for match in self._triggers.match(event, delivery.timestamp_ms):
+            if match.collects:
+                collected.setdefault(match.key, []).append(match.taken(delivery, event))
+                continue
+            definition = match.definition
+            names = definition.namespace, definition.name, definition.version
+            starts.append(start(*names, [(delivery.sequence, delivery.timestamp_ms, event)]))
+        return starts
 
     def _event(self, stored: Delivery | Stored) -> cloudevents.JsonObject:
         event = cloudevents.read(stored.subject, stored.data, stored.headers)
@@ -125,26 +159,14 @@ class Correlator:
             orjson.dumps({"v": messages.VERSION, "evidence": evidence}),
             message_id=f"{delivery.stream}:{delivery.sequence}:unreadable",
         )
-        await self._store(topology.DEAD_LETTERS, [letter])
+        await send_all(self._port, topology.DEAD_LETTERS, [letter])
         log = logger.bind(subject=delivery.subject, sequence=delivery.sequence, reason=reason)
         log.error("event.unreadable")
 
     async def _send(self, outgoing: list[Outgoing]) -> None:
         if outgoing:
-            await self._store(topology.WORKFLOW_EVENTS, outgoing)
+            await send_all(self._port, topology.WORKFLOW_EVENTS, outgoing)
             self.counts["matches"] += len(outgoing)
-
-    async def _store(self, stream: str, outgoing: list[Outgoing]) -> None:
-        """Until each is stored. Raises BrokerError when the stream does not take them."""
-        left, replay = outgoing, False
-        for pause_s in RETRY_S:
-            await asyncio.sleep(pause_s)
-            outcomes = await send(self._port, stream, left, replay=replay)
-            left, replay = unpublished(left, outcomes), True
-            if not left:
-                return
-        refusal = next(one for one in outcomes if not isinstance(one, Accepted))
-        raise BrokerError(f"stream {stream} does not take {len(left)} messages: {refusal}")
 
     # Looking back
 
@@ -206,7 +228,9 @@ class Correlator:
             return
         keys, self._stale = self._stale, set()
         try:
-            await self._store(topology.WORKFLOW_LISTENERS, [unlisten(key) for key in sorted(keys)])
+            await send_all(
+                self._port, topology.WORKFLOW_LISTENERS, [unlisten(key) for key in sorted(keys)]
+            )
         except BrokerError:
             self._stale |= keys
             raise

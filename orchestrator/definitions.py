@@ -6,7 +6,7 @@ once, so that a start right behind its deployment finds it.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from loguru import logger
@@ -22,21 +22,36 @@ from wf.jetstream.port import Port, Stored
 ALL = "$KV.WORKFLOW_DEFINITIONS.>"
 PREFIX = "$KV.WORKFLOW_DEFINITIONS."
 
+Key = tuple[str, str]  # namespace, name
+
+
+class Registered(NamedTuple):
+    """A version, and when the broker stored it."""
+
+    version: str
+    registered_ms: int
+    definition: Definition
+
 
 class Definitions:
     def __init__(self, port: Port) -> None:
         self.entries = Following(port, topology.WORKFLOW_DEFINITIONS, ALL, self._take)
-        self._versions: dict[tuple[str, str], dict[str, Definition]] = {}
-        self._latest: dict[tuple[str, str], Definition] = {}
+        self._versions: dict[Key, dict[str, Registered]] = {}
+        self._latest: dict[Key, Definition] = {}
         self.generation = 0  # changes with every change
 
     def get(self, namespace: str, name: str, version: str | None) -> Definition | None:
         """That version, or the latest when `version` is None."""
         if version is None:
             return self._latest.get((namespace, name))
-        return self._versions.get((namespace, name), {}).get(version)
+        found = self._versions.get((namespace, name), {}).get(version)
+        return None if found is None else found.definition
 
-    def schedules(self) -> dict[tuple[str, str], Schedule]:
+    def versions(self) -> dict[Key, list[Registered]]:
+        """All that is registered."""
+        return {key: list(found.values()) for key, found in self._versions.items() if found}
+
+    def schedules(self) -> dict[Key, Schedule]:
         """(namespace, name) → when the latest version starts by itself, for those that do."""
         return {
             key: definition.workflow.schedule
@@ -80,9 +95,12 @@ class Definitions:
                 version,
             ):
                 raise ValueError(f"its document is {definition.qualified} {definition.version}")
-            versions = {**versions, version: definition}
+            versions = {
+                **versions,
+                version: Registered(version, stored.timestamp_ms, definition),
+            }
         if versions:
-            self._latest[namespace, name] = versions[max(versions, key=version_key)]
+            self._latest[namespace, name] = versions[max(versions, key=version_key)].definition
         else:
             self._latest.pop((namespace, name), None)
         self._versions[namespace, name] = versions

@@ -22,7 +22,7 @@ from orchestrator.advisories import Advisories
 from orchestrator.apply import Limits
 from orchestrator.cache import Cache
 from orchestrator.catalog import Catalog
-from orchestrator.correlator import Correlator
+from orchestrator.correlator import SKEW_MS, Correlator
 from orchestrator.definitions import Definitions
 from orchestrator.deploy import Deployment, deploy_directory
 from orchestrator.engine import Engine, Retention
@@ -37,6 +37,7 @@ from orchestrator.schedules import Schedules
 from orchestrator.service import Service
 from orchestrator.store import CONSUMERS, Store
 from orchestrator.timer_cap import TimerCap
+from orchestrator.triggers import Triggers
 from wf import log, state
 from wf.child import EXIT_BROKER, EXIT_OK, Child
 from wf.errors import BrokerError
@@ -128,7 +129,9 @@ class Orchestrator:
         self._schedules = Schedules(port, self._definitions, now_ms)
         self._sweeper = Sweeper(port)
         self._advisories = Advisories(port)
-        self._correlator = Correlator(port, batch=settings.orchestrator.batch)
+        # Only with several servers may the clock of one be ahead of another's.
+        triggers = Triggers(self._definitions, skew_ms=SKEW_MS if settings.nats.replicas > 1 else 0)
+        self._correlator = Correlator(port, triggers, batch=settings.orchestrator.batch)
         self._recovery = Recovery(port)
         self._store = Store(port, Cache(settings.orchestrator.cache))
         self._journal = Journal(
@@ -185,6 +188,7 @@ class Orchestrator:
         self._spawn(self._every(FOLLOW_S, self._definitions.entries.refresh))
         self._spawn(self._every(FOLLOW_S, self._correlator.entries.refresh))
         self._spawn(self._every(TICK_S, self._correlator.clear_stale))
+        self._spawn(self._every(FOLLOW_S, self._correlator.collector.clean))
         self._spawn(self._every(SCHEDULES_S, self._schedules.refresh))
         self._spawn(self._every(SWEEP_S, self._sweep))
         self._spawn(self._correlator.match())

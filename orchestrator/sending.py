@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 
+from wf.errors import BrokerError
 from wf.jetstream.port import Accepted, Outcome, Outgoing, Port, Rejected
 
 BATCH_MINIMUM = 12  # below this, pipelined singles are quicker than one atomic batch
@@ -11,6 +13,7 @@ BATCH_MESSAGES = 1000  # the server's limit
 BATCH_BYTES = 7 * 1024 * 1024  # the server allows 8 MiB, headers included
 
 WRONG_LAST_SEQUENCE = 10071
+RETRY_S = (0.0, 0.05, 0.2, 1.0, 2.0)
 
 
 def chunks(messages: list[Outgoing]) -> Iterator[tuple[int, list[Outgoing]]]:
@@ -43,6 +46,20 @@ async def send(
                 continue
         outcomes.extend(await port.publish(stream, chunk))
     return outcomes
+
+
+async def send_all(port: Port, stream: str, messages: list[Outgoing]) -> None:
+    """Until each is stored. Raises BrokerError when the stream does not take them."""
+    left, replay = messages, False
+    for pause_s in RETRY_S:
+        if not left:
+            return
+        await asyncio.sleep(pause_s)
+        outcomes = await send(port, stream, left, replay=replay)
+        left, replay = unpublished(left, outcomes), True
+    if left:
+        refusal = next(one for one in outcomes if not isinstance(one, Accepted))
+        raise BrokerError(f"stream {stream} does not take {len(left)} messages: {refusal}")
 
 
 def unpublished(messages: list[Outgoing], outcomes: list[Outcome]) -> list[Outgoing]:

@@ -19,7 +19,7 @@ from wf.instances import HistoryEntry, Instance, Recent
 from wf.jetstream import topology
 from wf.jetstream.port import Outgoing, Port, Rejected
 from wf.plugins import resolve
-from wf.schedules import Pending, pending
+from wf.schedules import Pending, pending, triggered
 from wf.starting import Start, Started, fresh_id, start_all
 from wf.storing import refused, store_one
 
@@ -91,8 +91,9 @@ class Client:
         return await definitions.registered(self._port)
 
     async def schedules(self) -> list[Pending]:
-        """Every workflow that starts by itself, and when it does next."""
-        return sorted((await pending(self._port)).values(), key=lambda one: one.workflow)
+        """Every workflow that starts by itself, and when it does next; or with which events."""
+        found = [*(await pending(self._port)).values(), *triggered(await self.definitions())]
+        return sorted(found, key=lambda one: one.workflow)
 
     async def unannounced(self, definition: RegisteredDefinition) -> list[Problem]:
         """A warning for every activity that a parsed definition calls and no worker has announced:

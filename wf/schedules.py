@@ -1,4 +1,6 @@
-"""Schedules of workflows, as they stand in the timer stream: one pending message per workflow.
+"""What starts workflows by itself: schedules, and events (`schedule.on`).
+
+Schedules stand in the timer stream, one pending message per workflow.
 
 It is a JetStream message schedule (ADR-51) for the next start. When it fires, that start's commit
 stores the one after it. The id of the instance follows from the time that it is due, so a message
@@ -7,11 +9,15 @@ that fires twice starts nothing twice.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import orjson
+
 from wf import messages, subjects
+from wf.definitions import RegisteredDefinition
 from wf.jetstream import topology
 from wf.jetstream.port import Outgoing, Port, Stored
 
@@ -20,13 +26,13 @@ JsonObject = dict[str, Any]
 
 @dataclass(slots=True, frozen=True)
 class Pending:
-    """When a workflow is to start next, and by which schedule."""
+    """When a workflow is to start next, and by which schedule; or the events that start it."""
 
     namespace: str
     name: str
     schedule: str  # as orchestrator.definition.nodes.Schedule.text has it
-    due_ms: int
-    sequence: int  # of its message
+    due_ms: int | None  # None: with events
+    sequence: int  # of its message; 0: with events
 
     @property
     def workflow(self) -> str:
@@ -78,3 +84,23 @@ async def pending(port: Port) -> dict[tuple[str, str], Pending]:
     found = await port.last_many(topology.WORKFLOW_TIMERS, sorted(names))
     read = (from_stored(stored) for stored in found.values())
     return {(one.namespace, one.name): one for one in read}
+
+
+def triggered(definitions: Iterable[RegisteredDefinition]) -> list[Pending]:
+    """Every workflow whose latest version starts with events; `definitions` are in order of their
+    versions."""
+    latest = {(one.namespace, one.name): one for one in definitions}
+    found = []
+    for (namespace, name), definition in latest.items():
+        on = (orjson.loads(definition.body).get("schedule") or {}).get("on")
+        if on:
+            found.append(Pending(namespace, name, _in_words(on), None, 0))
+    return found
+
+
+def _in_words(on: JsonObject) -> str:
+    """Such as `on all: order.placed, order.paid`."""
+    ((kind, given),) = on.items()
+    filters = given if isinstance(given, list) else [given]
+    types = [str(one["with"].get("type", "any type")) for one in filters]
+    return f"on {kind}: {', '.join(types) or 'any event'}"

@@ -150,6 +150,12 @@ def listener(key: str) -> str:
     return f"$KV.WORKFLOW_LISTENERS.{key}"
 
 
+def collection(key: str) -> str:
+    """Events that are collected until they start an instance: `<namespace>.<workflow>.<digest of
+    the trigger>.<hash of the correlations>`."""
+    return f"$KV.WORKFLOW_COLLECTIONS.{key}"
+
+
 def dead_letter(kind: str, name: str) -> str:
     return f"dead.{kind}.{name}"
 

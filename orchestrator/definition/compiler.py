@@ -90,10 +90,11 @@ class Compiler:
             if name in known or name in scope.variables:
                 continue
             visible = sorted(f"${known_name}" for known_name in (known | scope.variables) - {NOW})
+            listed = f"known are {', '.join(visible)}" if visible else "no variable is"
+            what = "`now`" if name == NOW else f"the variable `${name}`"
             self.problems.add(
                 pointer,
-                _ELSEWHERE.get(name)
-                or f"the variable `${name}` is not known here: known are {', '.join(visible)}",
+                _ELSEWHERE.get(name) or f"{what} is not known here: {listed}",
             )
         return compiled
 

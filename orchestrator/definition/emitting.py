@@ -37,7 +37,11 @@ def emit(
 
 
 def attributes(
-    compiler: Compiler, place: str, found: dict[str, Any], scope: Scope
+    compiler: Compiler,
+    place: str,
+    found: dict[str, Any],
+    scope: Scope,
+    known: frozenset[str] = INSIDE,
 ) -> tuple[tuple[str, Template], ...]:
     """Each attribute of a CloudEvent with its template; constants are checked here."""
     problems = compiler.problems
@@ -52,5 +56,5 @@ def attributes(
             wrong = cloudevents.wrong_with(name, value)
             if wrong is not None:
                 problems.add(at, f"{wrong}, found {kind_of(value)}")
-        compiled.append((name, compiler.template(at, value, INSIDE, scope)))
+        compiled.append((name, compiler.template(at, value, known, scope)))
     return tuple(compiled)

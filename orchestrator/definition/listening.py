@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.definition.compiler import EXPORT, INSIDE, NOTHING, RESERVED, Compiler, Scope
@@ -39,19 +40,28 @@ def listen(
     to = problems.mapping(f"{place}/to", value["to"], "`to`")
     if to is None:
         return None
-    strategy = _strategy(compiler, f"{place}/to", to, scope, ("until",))
+    found = strategy(compiler, f"{place}/to", to, scope, more=("until",))
     until, until_events, forever = _until(compiler, f"{place}/to", to, scope)
-    if strategy is None:
+    if found is None:
         return None
-    body = Listen(strategy, until, until_events, forever, str(read), foreach)
+    body = Listen(found, until, until_events, forever, str(read), foreach)
     return body, _late(body)
 
 
-def _strategy(
-    compiler: Compiler, place: str, value: JsonObject, scope: Scope, more: tuple[str, ...] = ()
+def strategy(
+    compiler: Compiler,
+    place: str,
+    value: JsonObject,
+    scope: Scope,
+    *,
+    known: Late = INSIDE,
+    more: tuple[str, ...] = (),
+    elsewhere: Mapping[str, str] | None = None,
 ) -> Strategy | None:
+    """One, any or all, with filters that see the variables `known`. `more` are keys that the
+    caller reads, `elsewhere` those that it refuses, each with the remedy."""
     problems = compiler.problems
-    problems.keys(place, value, (*STRATEGIES, *more))
+    problems.keys(place, value, (*STRATEGIES, *more), elsewhere)
     found = [kind for kind in STRATEGIES if kind in value]
     if len(found) != 1:
         problems.add(place, "needs just one of `one`, `any` and `all`")
@@ -59,18 +69,19 @@ def _strategy(
     kind, place = found[0], f"{place}/{found[0]}"
     given = value[kind]
     if kind == "one":
-        filters = [_filter(compiler, place, given, scope)]
+        filters = [_filter(compiler, place, given, scope, known)]
     elif type(given) is not list or (not given and kind == "all"):
         problems.add(place, f"must be a list of event filters, found {kind_of(given)}")
         return None
     else:
         filters = [
-            _filter(compiler, f"{place}/{index}", item, scope) for index, item in enumerate(given)
+            _filter(compiler, f"{place}/{index}", item, scope, known)
+            for index, item in enumerate(given)
         ]
     return Strategy(kind, tuple(one for one in filters if one is not None))
 
 
-def _filter(compiler: Compiler, place: str, value: Any, scope: Scope) -> Filter | None:
+def _filter(compiler: Compiler, place: str, value: Any, scope: Scope, known: Late) -> Filter | None:
     problems = compiler.problems
     if problems.mapping(place, value, "an event filter") is None:
         return None
@@ -79,7 +90,7 @@ def _filter(compiler: Compiler, place: str, value: Any, scope: Scope) -> Filter 
     if type(wanted) is not dict or not wanted:
         problems.add(place, "needs `with`: the attributes that an event must have, such as type")
         return None
-    template = attributes(compiler, f"{place}/with", wanted, scope)
+    template = attributes(compiler, f"{place}/with", wanted, scope, known)
     type_ = wanted.get("type")
     constant = type(type_) is str and strip_marks(type_) is None
     correlations = []
@@ -87,14 +98,14 @@ def _filter(compiler: Compiler, place: str, value: Any, scope: Scope) -> Filter 
         given = problems.mapping(f"{place}/correlate", value["correlate"], "`correlate`") or {}
         for name, one in given.items():
             at = f"{place}/correlate/{escape(name)}"
-            found = _correlation(compiler, at, name, one, scope)
+            found = _correlation(compiler, at, name, one, scope, known)
             if found is not None:
                 correlations.append(found)
     return Filter(type_ if constant else None, template, tuple(correlations))
 
 
 def _correlation(
-    compiler: Compiler, place: str, name: str, value: Any, scope: Scope
+    compiler: Compiler, place: str, name: str, value: Any, scope: Scope, known: Late
 ) -> Correlation | None:
     problems = compiler.problems
     if problems.mapping(place, value, f'the correlation "{name}"') is None:
@@ -106,7 +117,7 @@ def _correlation(
     compiled = compiler.expression(f"{place}/from", source, WHOLE, Scope())
     expect = None
     if "expect" in value:
-        expect = compiler.template(f"{place}/expect", value["expect"], INSIDE, scope)
+        expect = compiler.template(f"{place}/expect", value["expect"], known, scope)
     return None if compiled is None else Correlation(name, compiled, expect)
 
 
@@ -121,7 +132,7 @@ def _until(
     if "any" not in to:
         problems.add(place, "only `any` can have `until`: remove it, or listen to `any`")
     if type(value) is dict:
-        return None, _strategy(compiler, place, value, scope), False
+        return None, strategy(compiler, place, value, scope), False
     if value is True:
         problems.add(place, "true would end it at once: leave `until` out to wait for one event")
     condition = compiler.condition(place, value, INSIDE, scope)

@@ -114,6 +114,18 @@ class Workflow:
     block: Block
     nodes: Mapping[str, Task | Block]
     schedule: Schedule | None = None
+    trigger: Trigger | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """`schedule.on`: the events that start an instance each time.
+
+    `text` is canonical JSON of what the definition has there, to tell one trigger from another.
+    """
+
+    text: str
+    strategy: Strategy
 
 
 @dataclass(frozen=True, slots=True)

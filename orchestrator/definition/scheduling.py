@@ -1,36 +1,46 @@
-"""`schedule` of the top level: every, cron or after."""
+"""`schedule` of the top level: every, cron or after, or on events."""
 
 from __future__ import annotations
 
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import orjson
+
 from orchestrator.definition import duration as durations
-from orchestrator.definition.nodes import Schedule
+from orchestrator.definition.compiler import NOTHING, Compiler, Scope
+from orchestrator.definition.listening import strategy
+from orchestrator.definition.nodes import Schedule, Trigger
 from orchestrator.definition.problems import Problems
 from wf import cron
 from wf.durations import format_duration
 
-KEYS = ("every", "cron", "after")
+KEYS = ("every", "cron", "after", "on")
 _PLACE = "/schedule"
-_LATER = {"on": "`schedule.on` is not supported yet: start it with a `listen` task, and loop"}
+_OF_LISTEN = {
+    "until": "only a `listen` can have `until`: remove it, each event or set starts an instance",
+    "read": "the input is always the whole events: use `input.from`, such as `${ map(.data) }`",
+    "foreach": "each event starts an instance by itself: write what is to be done in `do`",
+}
 _SHORTEST_MS = 1000
 
 
 def schedule(problems: Problems, value: Any, zone: str | None) -> Schedule | None:
-    """`zone`: the time zone that `document.metadata.wf` names, for cron."""
+    """When it starts by itself; None for `on`, see `trigger`. `zone`: the time zone that
+    `document.metadata.wf` names, for cron."""
     if value is None:
         return None
     if problems.mapping(_PLACE, value, "`schedule`") is None:
         return None
-    problems.keys(_PLACE, value, KEYS, _LATER)
+    problems.keys(_PLACE, value, KEYS)
     found = [key for key in KEYS if key in value]
     if len(found) != 1:
-        if found or "on" not in value:
-            listed = ", ".join(KEYS)
-            problems.add(_PLACE, f"needs exactly one of {listed}: write two workflows for two")
+        listed = ", ".join(KEYS)
+        problems.add(_PLACE, f"needs exactly one of {listed}: write two workflows for two")
         return None
     (key,) = found
+    if key == "on":
+        return None
     if key == "cron":
         return _cron(problems, value["cron"], zone)
     ms = _duration(problems, f"{_PLACE}/{key}", value[key], _SHORTEST_MS if key == "every" else 0)
@@ -38,6 +48,20 @@ def schedule(problems: Problems, value: Any, zone: str | None) -> Schedule | Non
         return None
     text = f"{key} {format_duration(ms / 1000)}"
     return Schedule(text, every_ms=ms) if key == "every" else Schedule(text, after_ms=ms)
+
+
+def trigger(compiler: Compiler, value: Any) -> Trigger | None:
+    """`schedule.on`. There is no instance yet when its filters are asked, hence no variable."""
+    if type(value) is not dict or "on" not in value:
+        return None
+    place = f"{_PLACE}/on"
+    on = compiler.problems.mapping(place, value["on"], "`on`")
+    if on is None:
+        return None
+    found = strategy(compiler, place, on, Scope(), known=NOTHING, elsewhere=_OF_LISTEN)
+    if found is None:
+        return None
+    return Trigger(orjson.dumps(on, option=orjson.OPT_SORT_KEYS).decode(), found)
 
 
 def _cron(problems: Problems, value: Any, zone: str | None) -> Schedule | None:

@@ -17,7 +17,7 @@ from orchestrator.definition.extensions import extensions
 from orchestrator.definition.kinds import error_template
 from orchestrator.definition.nodes import Workflow
 from orchestrator.definition.problems import Problems, escape, kind_of
-from orchestrator.definition.scheduling import schedule
+from orchestrator.definition.scheduling import schedule, trigger
 from orchestrator.definition.schemas import section_schema
 from orchestrator.definition.tasks import compile_task, section
 from orchestrator.definition.timeouts import timeout, timeout_body
@@ -56,6 +56,7 @@ def compile_workflow(document: dict[str, Any], problems: Problems) -> Workflow:
         block=block,
         nodes=compiler.nodes,
         schedule=schedule(problems, document.get("schedule"), beyond.zone),
+        trigger=trigger(compiler, document.get("schedule")),
     )
 
 

@@ -7,9 +7,11 @@ fit either: anyone may publish events, and an odd one must not end who listens.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from orchestrator.definition.nodes import Filter, Listen, Template
+from orchestrator.expressions import Expression, ExpressionError
 from orchestrator.machine import tasks
 from orchestrator.machine.correlation import same
 from orchestrator.machine.errors import Fault
@@ -17,6 +19,9 @@ from orchestrator.machine.scope import Scope
 from orchestrator.machine.step import Step
 
 JsonObject = dict[str, Any]
+Ask = Callable[[Expression, Any], Any]  # the expression's result for a value; raises UNFIT
+
+UNFIT = (Fault, ExpressionError)
 
 
 class Fit(NamedTuple):
@@ -50,14 +55,15 @@ def _holds(
     step: Step, frame: str, one: Filter, place: str, event: JsonObject, scope: Scope
 ) -> JsonObject | None:
     """The expectations that the event sets, if it fits; None if it does not."""
-    for name, template in one.attributes:
-        if not _matches(step, template, event.get(name), scope):
-            return None
+    pointer = step.task(frame).pointer
+    if not has_attributes(
+        one, event, lambda found, value: step.evaluate(found, value, scope, pointer)
+    ):
+        return None
     state = step.frames[frame]
     learned: JsonObject = {}
     for correlation in one.correlations:
         try:
-            pointer = step.task(frame).pointer
             found = step.evaluate(correlation.source, event, scope, pointer)
         except Fault:
             return None
@@ -74,26 +80,31 @@ def _holds(
     return learned
 
 
-def _matches(step: Step, template: Template, value: Any, scope: Scope) -> bool:
+def has_attributes(one: Filter, event: JsonObject, ask: Ask) -> bool:
+    """Whether the event has the attributes that the filter wants."""
+    return all(matches(template, event.get(name), ask) for name, template in one.attributes)
+
+
+def matches(template: Template, value: Any, ask: Ask) -> bool:
+    """Whether a value is what is wanted at its place."""
     expression = template.expression
     if expression is not None:
-        assert scope.task is not None
         try:
-            found = step.evaluate(expression, value, scope, scope.task.pointer)
-        except Fault:
+            found = ask(expression, value)
+        except UNFIT:
             return False
         if type(found) is bool or found is None:
             return found is True
         return same(found, value)
     if template.fields is not None:
         return type(value) is dict and all(
-            _matches(step, child, value.get(key), scope) for key, child in template.fields
+            matches(child, value.get(key), ask) for key, child in template.fields
         )
     if template.items is not None:
         if type(value) is not list or len(value) != len(template.items):
             return False
         pairs = zip(template.items, value, strict=True)
-        return all(_matches(step, child, inside, scope) for child, inside in pairs)
+        return all(matches(child, inside, ask) for child, inside in pairs)
     return _covers(template.value, value)
 
 

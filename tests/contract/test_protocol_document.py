@@ -25,7 +25,13 @@ ERROR = {
     "title": "ConnectionError",
     "detail": "no answer",
 }
+PLACED = {"specversion": "1.0", "id": "1", "source": "/shop", "type": "order.placed"}
 BUILT = {
+    "collection": messages.collection_body(
+        seen=[17],
+        open=[{"values": {"order": 4711}, "events": {"0": [17, 1763716502123, PLACED]}}],
+        done=[],
+    ),
     "start": messages.start_body(instance="order-4711", input={"order_id": 4711}, version="1.0.0"),
     "task": messages.task_body(
         instance="order-4711",

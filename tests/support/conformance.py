@@ -131,10 +131,13 @@ do:
     runs("wait-duration-iso8601", "do: [{rest: {wait: PT1M5S}}]", input=7, output=7),
     runs("schedule-cron, cron-schedule", "schedule: {cron: '0 6 * * *'}\ndo: [{a: {set: {b: 1}}}]",
          output={"b": 1}),
-    refused(
+    runs(
         "schedule-event-driven, event-driven-schedule",
-        "schedule: {on: {one: {with: {type: room.reading}}}}\ndo: [{a: {set: {b: 1}}}]",
-        "/schedule/on",
+        "schedule: {on: {one: {with: {type: heartbeat.low}}}}\n"
+        "do: [{tell: {call: nurse, with: {room: '${ $workflow.input[0].data.room }'}}}]",
+        input=[{"type": "heartbeat.low", "source": "/bed", "data": {"room": 7}}],
+        stubs={"nurse": "${ .room }"},
+        output=7,
     ),
     # Events
     runs(

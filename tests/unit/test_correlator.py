@@ -7,6 +7,8 @@ from pathlib import Path
 import orjson
 
 from orchestrator.correlator import Correlator
+from orchestrator.definitions import Definitions
+from orchestrator.triggers import Triggers
 from tests.support.memory import MemoryBroker, MemoryPort, connect
 from tests.support.port_cases import take
 from tests.support.server import make_settings
@@ -49,7 +51,7 @@ async def told(port: MemoryPort) -> list[tuple[str, int]]:
 async def test_an_event_is_matched_with_every_listener_stored_before_it(tmp_path: Path) -> None:
     """Though nobody has told the correlator of the entry."""
     port = await broker(tmp_path)
-    correlator = Correlator(port, batch=10)
+    correlator = Correlator(port, Triggers(Definitions(port)), batch=10)
     await correlator.entries.refresh()
     await listen(port, "paid.all.i.1")
     await emit(port, "paid", 1)
@@ -63,7 +65,7 @@ async def test_an_event_is_matched_with_every_listener_stored_before_it(tmp_path
 
 async def test_a_new_listener_gets_the_events_from_its_time_on(tmp_path: Path) -> None:
     port = await broker(tmp_path)
-    correlator = Correlator(port, batch=10)
+    correlator = Correlator(port, Triggers(Definitions(port)), batch=10)
     for n in range(3):
         await emit(port, "paid", n)
     await emit(port, "other", 9)
@@ -83,7 +85,7 @@ async def test_a_new_listener_gets_the_events_from_its_time_on(tmp_path: Path) -
 
 async def test_entries_that_are_none_do_not_stop_the_others(tmp_path: Path) -> None:
     port = await broker(tmp_path)
-    correlator = Correlator(port, batch=10)
+    correlator = Correlator(port, Triggers(Definitions(port)), batch=10)
     await emit(port, "paid", 1)
     odd = [
         Outgoing("$KV.WORKFLOW_LISTENERS.odd", b"no json"),
@@ -100,7 +102,7 @@ async def test_entries_that_are_none_do_not_stop_the_others(tmp_path: Path) -> N
 
 async def test_a_stale_entry_is_taken_out_and_no_longer_found(tmp_path: Path) -> None:
     port = await broker(tmp_path)
-    correlator = Correlator(port, batch=10)
+    correlator = Correlator(port, Triggers(Definitions(port)), batch=10)
     await listen(port, "paid.all.i.1")
     await correlator.entries.refresh()
     correlator.clear("paid.all.i.1")

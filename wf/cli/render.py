@@ -90,14 +90,15 @@ def instances_table(found: Sequence[Instance]) -> Table:
 
 
 def definitions_table(
-    found: Sequence[RegisteredDefinition], due_ms: Mapping[tuple[str, str], int]
+    found: Sequence[RegisteredDefinition], due_ms: Mapping[tuple[str, str], int | None]
 ) -> Table:
-    """`wf definitions`, sorted by version. `due_ms`: when a workflow starts by itself next."""
+    """`wf definitions`, sorted by version. `due_ms`: when a workflow starts by itself next; None:
+    with events."""
     latest = {(d.namespace, d.name): d.version for d in found}
     rows = []
     for d in found:
         key = d.namespace, d.name
-        due = moment(due_ms[key]) if key in due_ms and latest[key] == d.version else ""
+        due = _due(due_ms[key]) if key in due_ms and latest[key] == d.version else ""
         rows.append((*key, d.version, moment(d.registered_ms), due))
     return table(None, ("NAMESPACE", "NAME", "VERSION", "REGISTERED", "NEXT START"), rows)
 
@@ -105,9 +106,19 @@ def definitions_table(
 def schedules_table(found: Sequence[Pending], now_ms: int) -> Table:
     """`wf schedules`."""
     rows = [
-        (one.workflow, one.schedule, moment(one.due_ms), span(now_ms, one.due_ms)) for one in found
+        (
+            one.workflow,
+            one.schedule,
+            _due(one.due_ms),
+            "" if one.due_ms is None else span(now_ms, one.due_ms),
+        )
+        for one in found
     ]
     return table(None, ("WORKFLOW", "SCHEDULE", "NEXT START", "IN"), rows)
+
+
+def _due(due_ms: int | None) -> str:
+    return "with events" if due_ms is None else moment(due_ms)
 
 
 def instance_view(

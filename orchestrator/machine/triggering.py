@@ -1,0 +1,158 @@
+"""Which filters of a `schedule.on` an event fits, and sets of events being collected for `all`.
+
+A set takes one event for each filter, all of which give the same value for correlations of the same
+name. The sets of one key are kept together in one entry of WORKFLOW_COLLECTIONS:
+
+    seen   the sequences of events that were taken, the latest ones at least
+    open   sets that are not complete: {"values": {name: value}, "events": {filter: [sequence,
+           time_ms, event]}}, the oldest first
+    done   complete ones whose start may not be stored yet; with the `version` to start
+
+The key stands for the values of the correlations that all filters have, so that whatever may
+belong together has the same key, and events of other orders do not meet at one entry.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from orchestrator.definition.nodes import Filter, Strategy
+from orchestrator.expressions import DEFAULT_LIMITS, Expression
+from orchestrator.machine.correlation import digest, same
+from orchestrator.machine.filtering import UNFIT, has_attributes
+from wf import messages
+
+JsonObject = dict[str, Any]
+
+KEEP_SEEN = 1000  # sequences of an entry that are kept though they are acknowledged
+
+
+class Fit(NamedTuple):
+    """A filter that an event fits, and the values of its correlations."""
+
+    position: int
+    values: JsonObject
+
+
+def fits(strategy: Strategy, event: JsonObject) -> list[Fit]:
+    """The filters that the event fits, in order. `any` without filters is one that takes all."""
+    if not strategy.filters:
+        return [Fit(0, {})]
+    found = ((n, _values(one, event)) for n, one in enumerate(strategy.filters))
+    return [Fit(n, values) for n, values in found if values is not None]
+
+
+def _values(one: Filter, event: JsonObject) -> JsonObject | None:
+    """What the correlations without `expect` give, if the event fits; None if it does not."""
+    if not has_attributes(one, event, _ask):
+        return None
+    values: JsonObject = {}
+    for correlation in one.correlations:
+        try:
+            value = _ask(correlation.source, event)
+            if correlation.expect is not None:
+                expected = correlation.expect.build(lambda found: _ask(found, None))
+        except UNFIT:
+            return None
+        if correlation.expect is not None:
+            if not same(value, expected):
+                return None
+        elif value is None:
+            return None
+        else:
+            values[correlation.name] = value
+    return values
+
+
+def _ask(expression: Expression, value: Any) -> Any:
+    return expression.evaluate(value, {}, DEFAULT_LIMITS)
+
+
+def common_names(strategy: Strategy) -> list[str]:
+    """The correlations that every filter gives a value for."""
+    names = [{c.name for c in one.correlations if c.expect is None} for one in strategy.filters]
+    return sorted(set.intersection(*names))
+
+
+def key_of(strategy: Strategy, values: JsonObject) -> str:
+    """The last part of the key under which an event with these values is collected."""
+    names = common_names(strategy)
+    return digest(tuple((name, "") for name in names), [values[name] for name in names])
+
+
+def empty() -> JsonObject:
+    """The state of a key under which nothing is collected yet."""
+    return messages.collection_body(seen=[], open=[], done=[])
+
+
+class Taken(NamedTuple):
+    """An event to be put into a set: what fits, and what its stream says about it."""
+
+    fits: list[Fit]
+    sequence: int
+    time_ms: int
+    event: Any
+    version: str  # of the definition that asks for it
+    needed: int  # how many events make a set: as many as there are filters
+
+
+def add(state: JsonObject, taken: Taken, floor: int) -> JsonObject:
+    """The state with the event in the oldest set that lacks it; unchanged when it was taken before.
+
+    `floor`: all events up to it are acknowledged, as was read after the state: a message about one
+    of them that is still around is a late copy.
+    """
+    if taken.sequence <= floor or taken.sequence in state["seen"]:
+        return state
+    entry = [taken.sequence, taken.time_ms, taken.event]
+    opened: list[JsonObject] = list(state["open"])
+    at, fit = _place(opened, taken.fits)
+    one = opened[at] if at < len(opened) else {"values": {}, "events": {}}
+    one = {
+        "values": {**one["values"], **fit.values},
+        "events": {**one["events"], str(fit.position): entry},
+    }
+    done = state["done"]
+    if len(one["events"]) == taken.needed:
+        opened[at : at + 1] = []
+        done = [*done, {**one, "version": taken.version}]
+    else:
+        opened[at : at + 1] = [one]
+    seen = _pruned([*state["seen"], taken.sequence], floor)
+    return {**state, "seen": seen, "open": opened, "done": done}
+
+
+def _place(opened: list[JsonObject], fits: list[Fit]) -> tuple[int, Fit]:
+    """The set that the event goes into, maybe a new one at the end, and for which filter."""
+    for at, one in enumerate(opened):
+        for fit in fits:
+            if _has_room(one, fit):
+                return at, fit
+    return len(opened), fits[0]
+
+
+def _has_room(one: JsonObject, fit: Fit) -> bool:
+    if str(fit.position) in one["events"]:
+        return False
+    values = one["values"]
+    return all(same(values[name], value) for name, value in fit.values.items() if name in values)
+
+
+def _pruned(seen: list[int], floor: int) -> list[int]:
+    """A broker that was killed may have forgotten its latest acknowledgements, so that some below
+    the floor are kept as well."""
+    spare = len(seen) - KEEP_SEEN
+    if spare <= 0:
+        return seen
+    return [one for n, one in enumerate(seen) if n >= spare or one > floor]
+
+
+def in_order(done: JsonObject) -> list[list[Any]]:
+    """The entries of a complete set, in the order of the filters."""
+    return [done["events"][position] for position in sorted(done["events"], key=int)]
+
+
+def completed_by(done: JsonObject) -> int:
+    """The sequence of the event that a complete set had been waiting for."""
+    sequences: list[int] = [entry[0] for entry in done["events"].values()]
+    return max(sequences)

@@ -1,0 +1,170 @@
+"""Which workflows an event starts (`schedule.on`), and the starts that it makes. Pure.
+
+At each moment one version of a workflow governs: the latest of those that were registered by then.
+An event is for the version that governed when the event was stored. So it makes no difference who
+looks at it, when, and how often, and what was stored before the first deployment starts nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from bisect import bisect_right
+from typing import Any, NamedTuple
+
+from orchestrator.definition import Definition, version_key
+from orchestrator.definition.nodes import Trigger
+from orchestrator.definitions import Definitions, Key
+from orchestrator.lifecycle import PREFIX
+from orchestrator.machine import triggering
+from orchestrator.machine.emitting import source_of
+from wf import messages, subjects
+from wf.ids import triggered_id
+from wf.jetstream.port import Delivery, Outgoing
+
+JsonObject = dict[str, Any]
+
+
+class Governed(NamedTuple):
+    """From when on a version governs."""
+
+    from_ms: int
+    definition: Definition
+
+
+class Match(NamedTuple):
+    """A trigger that wants an event."""
+
+    definition: Definition
+    trigger: Trigger
+    fits: list[triggering.Fit]
+
+    @property
+    def collects(self) -> bool:
+        """Whether it takes more than this event to start an instance."""
+        return self.trigger.strategy.kind == "all"
+
+    @property
+    def key(self) -> str:
+        """Where the event is collected."""
+        return f"{prefix(self.definition)}.{self._hash}"
+
+    @property
+    def _hash(self) -> str:
+        return triggering.key_of(self.trigger.strategy, self.fits[0].values)
+
+    def taken(self, stored: Delivery, event: Any) -> triggering.Taken:
+        """The event, to be put into a set with those of the same key."""
+        same_key = [
+            fit
+            for fit in self.fits
+            if triggering.key_of(self.trigger.strategy, fit.values) == self._hash
+        ]
+        count, version = len(self.trigger.strategy.filters), self.definition.version
+        return triggering.Taken(
+            same_key, stored.sequence, stored.timestamp_ms, event, version, count
+        )
+
+
+class Triggers:
+    def __init__(self, definitions: Definitions, *, skew_ms: int = 0) -> None:
+        """`skew_ms`: how far the clocks of the broker's servers may be apart."""
+        self.definitions = definitions
+        self._skew_ms = skew_ms
+        self._seen = -1  # generation of the definitions that this is made from
+        self._governed: dict[Key, list[Governed]] = {}
+        self._by_type: dict[str | None, list[Key]] = {}  # None: whatever the type
+
+    def match(self, event: JsonObject, time_ms: int) -> list[Match]:
+        """The triggers that want an event, which was stored at `time_ms`."""
+        self._refresh()
+        if not self._by_type:
+            return []
+        keys = dict.fromkeys((*self._by_type.get(event["type"], ()), *self._by_type.get(None, ())))
+        found = []
+        for key in keys:
+            definition = self._governing(key, time_ms)
+            trigger = None if definition is None else definition.workflow.trigger
+            if definition is None or trigger is None or _is_own(trigger, definition, event):
+                continue
+            fits = triggering.fits(trigger.strategy, event)
+            if fits:
+                found.append(Match(definition, trigger, fits))
+        return found
+
+    def prefixes(self) -> set[str]:
+        """Of the keys under which the latest versions collect events."""
+        self._refresh()
+        latest = (timeline[-1].definition for timeline in self._governed.values())
+        return {
+            prefix(definition)
+            for definition in latest
+            if definition.workflow.trigger is not None
+            and definition.workflow.trigger.strategy.kind == "all"
+        }
+
+    def _governing(self, key: Key, time_ms: int) -> Definition | None:
+        timeline = self._governed[key]
+        at = bisect_right(timeline, time_ms + self._skew_ms, key=lambda one: one.from_ms) - 1
+        return timeline[at].definition if at >= 0 else None
+
+    def _refresh(self) -> None:
+        if self._seen == self.definitions.generation:
+            return
+        self._seen = self.definitions.generation
+        self._governed.clear()
+        self._by_type.clear()
+        for key, versions in self.definitions.versions().items():
+            triggers = [one.definition.workflow.trigger for one in versions]
+            types = {type_ for trigger in triggers if trigger for type_ in _types(trigger)}
+            if types:
+                self._governed[key] = _timeline(versions)
+                for type_ in types:
+                    self._by_type.setdefault(type_, []).append(key)
+
+
+def _timeline(versions: list[Any]) -> list[Governed]:
+    timeline: list[Governed] = []
+    for one in sorted(versions, key=lambda one: (one.registered_ms, version_key(one.version))):
+        if timeline and version_key(one.version) < version_key(timeline[-1].definition.version):
+            continue
+        timeline.append(Governed(one.registered_ms, one.definition))
+    return timeline
+
+
+def _types(trigger: Trigger) -> set[str | None]:
+    filters = trigger.strategy.filters
+    return {one.type for one in filters} if filters else {None}
+
+
+def _is_own(trigger: Trigger, definition: Definition, event: JsonObject) -> bool:
+    """Whether hearing the event would make the next one, for ever: it is the workflow's own, and
+    nobody has asked for just that type. Its lifecycle starts nothing even so."""
+    lifecycle, anything = event["type"].startswith(PREFIX), None in _types(trigger)
+    if lifecycle and anything:
+        return True
+    names = {"namespace": definition.namespace, "workflow": definition.name}
+    return (lifecycle or anything) and event["source"] == source_of(names)
+
+
+def prefix(definition: Definition) -> str:
+    """Of the keys under which a definition collects events; another trigger has another one."""
+    trigger = definition.workflow.trigger
+    text = "" if trigger is None else trigger.text
+    digits = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+    return f"{definition.namespace}.{definition.name}.{digits}"
+
+
+def start(namespace: str, name: str, version: str, entries: list[tuple[int, int, Any]]) -> Outgoing:
+    """Start the instance that these events make: (sequence, time_ms, event) of each. The same
+    events make the same instance."""
+    workflow = subjects.qualified(namespace, name)
+    places = [(sequence, time_ms) for sequence, time_ms, _ in entries]
+    instance = triggered_id(workflow, places)
+    body = messages.start_body(
+        instance=instance, version=version, input=[event for _, _, event in entries]
+    )
+    return Outgoing(
+        subjects.start(namespace, name),
+        messages.encode(body),
+        message_id=messages.start_message_id(instance),
+    )

@@ -143,6 +143,13 @@ def test_schedules_are_listed_with_their_next_start():
     assert "1m" in shown
 
 
+def test_a_workflow_that_events_start_is_listed_with_them():
+    one = Pending("default", "ship", "on all: placed, paid", None, 0)
+    shown = text_of(render.schedules_table([one], START_MS))
+    assert "on all: placed, paid" in shown
+    assert "with events" in shown
+
+
 def test_long_values_are_cut_with_an_ellipsis():
     assert render.brief("x" * 200).endswith("…")
     assert len(render.brief("x" * 200)) == 60

@@ -4,6 +4,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 WORKERS ?= 2
 SOAK_S ?= 0
+STORM_MINUTES ?= 30
 CONFIG ?= config/pool.toml
 
 VENV := .venv
@@ -34,7 +35,8 @@ test-systemd: WORKERS := 1
 test-systemd $(addprefix test-,$(TIERS)): test-%: $(READY)
 	@tools/tiers $(BIN)/python $(WORKERS) $*
 
-soak: $(READY)  ## simulate with seeds at random until stopped, or for SOAK_S seconds
+soak: $(READY)  ## half an hour of storms (STORM_MINUTES), then simulate until stopped (or SOAK_S seconds)
+	@$(BIN)/python -m tests.faults --minutes $(STORM_MINUTES)
 	@$(BIN)/python -m tests.simulation --jobs $(WORKERS) --seconds $(SOAK_S)
 
 lint: $(READY)  ## ruff, mypy, import contracts

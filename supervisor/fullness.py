@@ -14,7 +14,8 @@ from wf.jetstream.embedded import SPARE_BYTES
 # With less, a write may have failed unseen: the log may be on the same disk.
 SCARCE_BYTES = 4 * 1024 * 1024
 LOOK_S = 1.0
-APART_S = 30.0  # between two restarts: it may be inodes that are lacking, which we do not see
+# Between two restarts for which only the log speaks: it may lack inodes, which we do not see.
+APART_S = 30.0
 _REFUSALS = (b"no space left on device", b"disk quota exceeded")
 _MOST_BYTES = 1024 * 1024  # of the log at one look
 
@@ -27,22 +28,28 @@ class Fullness:
         self._log_path = log_path
         self._pid = 0
         self._offset = 0
-        self._full = False
+        self._refused = False  # so the log says
+        self._seen_full = False  # so the disk says
         self._next_look = 0.0
         self._next_restart = 0.0
 
     def restart_due(self, pid: int, now: float) -> bool:
         """Whether the broker `pid` was refused space, and there is room again. Never raises."""
         if pid != self._pid:  # what an earlier process was refused does not concern this one
-            self._pid, self._full, self._offset = pid, False, self._log_size()
+            self._pid, self._offset = pid, self._log_size()
+            self._refused = self._seen_full = False
         if now < self._next_look:
             return False
         self._next_look = now + LOOK_S
         free = self._free_bytes()
-        self._full = self._full or free < SCARCE_BYTES or self._was_refused()
-        if not self._full or free < SPARE_BYTES or now < self._next_restart:
+        self._refused = self._was_refused() or self._refused
+        self._seen_full = self._seen_full or free < SCARCE_BYTES
+        if not (self._refused or self._seen_full) or free < SPARE_BYTES:
+            return False
+        if not self._seen_full and now < self._next_restart:
             return False
         self._next_restart = now + APART_S
+        self._refused = self._seen_full = False
         return True
 
     def _was_refused(self) -> bool:

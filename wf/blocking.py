@@ -162,9 +162,9 @@ class BlockingClient:
         """See `Client.emit`."""
         return self._run(self._client.emit(type, data, source=source, id=id, **attributes))
 
-    def cancel(self, id: str, reason: str | None = None) -> None:
+    def cancel(self, id: str, reason: str | None = None, *, now: bool = False) -> None:
         """See `Client.cancel`."""
-        self._run(self._client.cancel(id, reason))
+        self._run(self._client.cancel(id, reason, now=now))
 
     def suspend(self, id: str, reason: str | None = None) -> None:
         """See `Client.suspend`."""

@@ -60,11 +60,25 @@ async def everything(js: JetStream, stream: str, subject: str, after: int = 0) -
 
 def balance(books: Books, accepted: list[str], definition: str) -> None:
     """Raise AssertionError that names the instances for which the books do not balance."""
-    assert len(set(accepted)) == len(accepted)
     parsed = parse(definition)
+    reconcile(books, accepted, lambda *_: parsed, _shipped)
+
+
+def reconcile(
+    books: Books,
+    accepted: list[str],
+    lookup: Callable[..., Any],
+    ending: Callable[[str, JsonObject], str | None],
+) -> None:
+    """The same for any workflows; `ending` says what is wrong with how an instance ended."""
+    assert len(set(accepted)) == len(accepted)
     wrong: dict[str, str] = {}
     for name in accepted:
-        problem = _problem(name, books, lambda *_: parsed)
+        snapshot = books.snapshots.get(name)
+        if snapshot is None:
+            wrong[name] = "has no snapshot"
+            continue
+        problem = ending(name, snapshot) or _history_problem(snapshot, books.history[name], lookup)
         if problem:
             wrong[name] = problem
     # Also those that nobody started: an id must never be made up.
@@ -73,15 +87,12 @@ def balance(books: Books, accepted: list[str], definition: str) -> None:
     assert not strangers, f"nobody started {strangers}"
 
 
-def _problem(name: str, books: Books, lookup: Callable[..., Any]) -> str | None:
-    snapshot = books.snapshots.get(name)
-    if snapshot is None:
-        return "has no snapshot"
+def _shipped(name: str, snapshot: JsonObject) -> str | None:
     if snapshot["status"] != "completed":
         return f"is {snapshot['status']}: {snapshot.get('error')}"
     if snapshot["output"]["status"] != "shipped":
         return f"has the output {snapshot['output']}"
-    return _history_problem(snapshot, books.history[name], lookup)
+    return None
 
 
 def _history_problem(

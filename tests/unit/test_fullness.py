@@ -85,6 +85,16 @@ def test_restarts_are_apart_when_something_else_is_lacking(disk: Disk) -> None:
     assert disk.due(after_s=APART_S)
 
 
+def test_a_disk_that_is_full_again_is_no_reason_to_wait(disk: Disk) -> None:
+    for _ in range(3):
+        disk.free = SCARCE_BYTES - 1
+        disk.say(b"no space left on device")
+        assert not disk.due()
+        disk.free = SPARE_BYTES
+        assert disk.due()
+        assert not disk.due(), "once is enough"
+
+
 def test_a_new_process_begins_anew(disk: Disk) -> None:
     disk.say(b"no space left on device")
     assert not disk.due(pid=PID + 1)

@@ -9,7 +9,7 @@ Snapshot, as long as there is something that could be undone:
                     was `within`: frame → attempt of each `try` around it
 
 and once it is being undone `ending`: the `status`, with `error` or `reason`, that it is to end
-with, the list `at` work, how many are `done`, and the pointers of those that have `failed`.
+with, the list `at` work and its `input`, how many are `done`, and which have `failed` (pointers).
 
 A call with compensations that is at work when the instance ends badly is awaited first, since
 nobody could say what it has done: its frame stays, as `awaited`, and nothing of what was around it.
@@ -224,13 +224,14 @@ def go_on(step: Step) -> None:
         return
     ending = step.snapshot["ending"] = dict(step.snapshot["ending"])
     ending.pop("at", None)
+    ending.pop("input", None)
     entry = _take(step)
     if entry is None:
         _end(step)
         return
     block = step.nodes[entry["node"]]
     assert isinstance(block, Block)
-    ending["at"] = block.pointer
+    ending.update(at=block.pointer, input=entry["output"])
     step.snapshot["jumps"] = 0
     frame = step.open(block, "")
     step.edit(frame).update({key: entry[key] for key in ("variables",) if key in entry})
@@ -248,7 +249,8 @@ def completed(step: Step) -> None:
 
 def failed(step: Step, error: JsonObject) -> None:
     """The list at work has failed: that is set aside, and the others are gone through."""
-    _give_up(step, step.snapshot["ending"]["at"], error)
+    ending = step.snapshot["ending"]
+    _give_up(step, ending["at"], ending["input"], error)
     _next(step)
 
 
@@ -257,7 +259,7 @@ def abort(step: Step, error: JsonObject) -> None:
     step.drop(set())
     ending: JsonObject = step.snapshot["ending"]
     if "at" in ending:
-        _give_up(step, ending["at"], error)
+        _give_up(step, ending["at"], ending["input"], error)
     set_aside(step, error)
     _end(step)
 
@@ -265,7 +267,7 @@ def abort(step: Step, error: JsonObject) -> None:
 def set_aside(step: Step, error: JsonObject) -> None:
     """Nothing of what could be undone will be: a dead letter for each."""
     while (entry := _take(step)) is not None:
-        _give_up(step, entry["node"], error, entry)
+        _give_up(step, entry["node"], entry["output"], error)
 
 
 def _next(step: Step) -> None:
@@ -273,14 +275,18 @@ def _next(step: Step) -> None:
     go_on(step)
 
 
-def _give_up(step: Step, pointer: str, error: JsonObject, entry: JsonObject | None = None) -> None:
+def _give_up(step: Step, pointer: str, input: Any, error: JsonObject) -> None:
+    """`input`: what the list was given to undo."""
     step.history.append({"type": "compensation.failed", "pointer": pointer, "error": brief(error)})
-    ending: JsonObject | None = step.snapshot.get("ending")
-    if ending is not None:
-        step.snapshot["ending"] = {**ending, "failed": [*ending["failed"], pointer]}
-    letter: JsonObject = {"instance": step.snapshot["id"], "pointer": pointer, "error": error}
-    if entry is not None:
-        letter["input"] = entry["output"]
+    key = "ending" if under_way(step.snapshot) else "compensated"
+    known: JsonObject = step.snapshot.get(key, {"done": 0, "failed": []})
+    step.snapshot[key] = {**known, "failed": [*known["failed"], pointer]}
+    letter = {
+        "instance": step.snapshot["id"],
+        "pointer": pointer,
+        "input": input,
+        "error": error,
+    }
     step.commands.append(DeadLetter(LETTER, step.snapshot["workflow"], letter))
 
 

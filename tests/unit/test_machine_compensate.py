@@ -356,7 +356,7 @@ def test_cancel_now_ends_it_and_sets_aside_what_is_left() -> None:
         "/do/1/hotel/metadata/wf/compensate",
         "/do/0/flight/metadata/wf/compensate",
     ]
-    assert letters(driver)[1].evidence["input"] == "F1"
+    assert [letter.evidence["input"] for letter in letters(driver)] == ["H1", "F1"]
 
 
 def test_cancel_now_before_anything_is_undone() -> None:
@@ -364,6 +364,8 @@ def test_cancel_now_before_anything_is_undone() -> None:
     driver.command("cancel", now=True)
     assert driver.status == "cancelled"
     assert len(letters(driver)) == 2
+    assert driver.state["compensated"]["done"] == 0
+    assert len(driver.state["compensated"]["failed"]) == 2
 
 
 def test_suspended_while_it_is_undone() -> None:

@@ -44,6 +44,12 @@ class ForkHandler(Handler):
         if _one_less(step, frame) == 0:
             raise fault
 
+    def reopen(self, step: Step, frame: str, left_ms: int | None) -> None:
+        """Of competing branches the last one has failed, and was counted so: it is open again."""
+        children = [step.frames.get(child) for child in step.frames[frame]["children"]]
+        open_now = [state for state in children if state is not None and "ended" not in state]
+        step.edit(frame)["left"] = len(open_now)
+
 
 def _one_less(step: Step, frame: str) -> int:
     state = step.edit(frame)

@@ -427,3 +427,19 @@ def test_branches_that_were_cut_off_in_the_very_step_of_the_fault_are_not_waited
 def test_branches_that_fail_in_one_step_are_not_waited_for():
     driver = faulted({"f": {"fork": {"branches": [{"a": RAISE}, {"b": RAISE}]}}})
     assert driver.command("retry").ignored == "from"
+
+
+@pytest.mark.parametrize("last", [RAISE, CALL], ids=["raise", "call"])
+def test_the_competitor_that_failed_last_is_in_the_race_again(last):
+    driver = Driver(
+        define({"f": {"fork": {"compete": True, "branches": [{"a": CALL}, {"b": last}]}}})
+    )
+    driver.start({})
+    while not driver.terminal:
+        driver.failed(int(max(driver.state["runs"], key=int)), retryable=False)
+    for _ in range(2):
+        driver.command("retry")
+        if last is not RAISE or driver.state["runs"]:
+            driver.failed(retryable=False)
+        assert driver.status == "faulted"
+    assert driver.replay() == driver.state

@@ -253,12 +253,30 @@ def storable(value: Any, max_bytes: int, source: str) -> Any:
 
 def check_depth(value: Any) -> None:
     """Raise ExpressionError when `value` nests too deeply for a snapshot, or is no JSON."""
+    _check(value, None)
+
+
+def check_composed(value: Any, limits: ExpressionLimits) -> None:
+    """The same, and when it is larger than one result may be."""
+    _check(value, limits.max_result_bytes)
+
+
+def composition_error() -> ExpressionError:
+    """A value that is too large as a whole; the same text as when it first happened."""
+    return ExpressionError(
+        "the value is too large: select what is needed, or pass a reference", "size"
+    )
+
+
+def _check(value: Any, max_bytes: int | None) -> None:
     if type(value) is not dict and type(value) is not list:
         return
     try:
         encoded = orjson.dumps(value)
     except (TypeError, RecursionError) as error:
         raise ExpressionError(f"the value cannot be stored: {error}") from None
+    if max_bytes is not None and len(encoded) > max_bytes:
+        raise composition_error()
     _check_levels(value, encoded, "")
 
 

@@ -6,7 +6,14 @@ from typing import Any
 
 from orchestrator.definition import duration as durations
 from orchestrator.definition.nodes import Duration, Template
-from orchestrator.expressions import FACTS, Expression, ExpressionError, check_depth, fact_error
+from orchestrator.expressions import (
+    FACTS,
+    Expression,
+    ExpressionError,
+    check_composed,
+    composition_error,
+    fact_error,
+)
 from orchestrator.machine.errors import Fault, expression_error, validation_error
 from orchestrator.machine.limits import Limits
 from orchestrator.machine.scope import Scope
@@ -19,13 +26,15 @@ class Evaluating:
     """What a step needs to evaluate; `history` gets what depended on the machine, `facts` has what
     did when the event was first applied."""
 
-    __slots__ = ("evaluations", "facts", "history", "limits")
+    __slots__ = ("compositions", "evaluations", "facts", "history", "limits", "refused")
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.history: list[JsonObject] = []
         self.evaluations = 0
         self.facts: dict[int, str] = {}
+        self.compositions = 0
+        self.refused: set[int] = set()  # compositions that were too large
 
     def evaluate(self, expression: Expression, value: Any, scope: Scope, place: str) -> Any:
         """The result, or a Fault at `place`. What depended on the machine is recorded, and
@@ -49,12 +58,24 @@ class Evaluating:
         if expression is not None:
             return self.evaluate(expression, value, scope, place)
         built = template.build(lambda found: self.evaluate(found, value, scope, place))
-        if template.is_composed:
-            try:
-                check_depth(built)
-            except ExpressionError as error:
-                raise Fault(expression_error(error.detail, place)) from None
-        return built
+        return self.composed(built, place) if template.is_composed else built
+
+    def composed(self, value: Any, place: str) -> Any:
+        """`value`, which is made of results that were small enough each, if it is so as a whole.
+
+        Without this, what a loop puts side by side, and then that again, doubles each time.
+        """
+        self.compositions = number = self.compositions + 1
+        try:
+            if number in self.refused:
+                raise composition_error()
+            check_composed(value, self.limits.expressions)
+        except ExpressionError as error:
+            if error.fact is not None:
+                fact = {"composition": number, "kind": error.fact}
+                self.history.append({"type": "expression.faulted", "pointer": place, "fact": fact})
+            raise Fault(expression_error(error.detail, place)) from None
+        return value
 
     def duration_ms(self, duration: Duration, value: Any, scope: Scope, place: str) -> int:
         """Milliseconds; an expression that gives no duration is a Fault at `place`."""
@@ -79,3 +100,5 @@ class Evaluating:
                 number = fact.get("evaluation")
                 if type(number) is int:
                     self.facts[number] = fact["kind"]
+                if type(fact.get("composition")) is int:
+                    self.refused.add(fact["composition"])

@@ -30,7 +30,8 @@ class ForkHandler(Handler):
             branches.keep(step, child, output)
             if _one_less(step, frame) == 0:
                 children = step.frames[frame]["children"]
-                tasks.complete(step, frame, branches.join(step, frame, children))
+                output = branches.join(step, frame, children)
+                tasks.complete(step, frame, step.composed(output, step.task(frame).pointer))
         elif not child.state.get("skipped"):
             _won(step, frame, child, output)
         elif _one_less(step, frame) == 0:

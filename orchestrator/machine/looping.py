@@ -99,7 +99,8 @@ def _fill(step: Step, frame: str) -> None:
         state["open"] += 1
         _begin(step, frame, variables)
     if state["open"] == 0:
-        tasks.complete(step, frame, _joined(step, frame))
+        output = step.composed(_joined(step, frame), step.task(frame).pointer)
+        tasks.complete(step, frame, output)
 
 
 def _begin(step: Step, frame: str, variables: JsonObject) -> None:

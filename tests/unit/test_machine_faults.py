@@ -2,13 +2,25 @@
 
 import pytest
 
-from orchestrator.machine import CancelTimer, DeadLetter, Dispatch, Finished, SetTimer
+from orchestrator.expressions import ExpressionLimits
+from orchestrator.machine import (
+    DEFAULT_LIMITS,
+    CancelTimer,
+    DeadLetter,
+    Dispatch,
+    Finished,
+    SetTimer,
+)
 from tests.support.machine import ERRORS, Driver, define, run_through
 
 DOWN = {"type": ERRORS + "communication", "status": 503, "title": "Down"}
 OLD = "https://serverlessworkflow.io/spec/1.0.0/errors/communication"
 POLICY = {"max_attempts": 3, "delay_s": 1.0, "backoff": "exponential", "max_delay_s": 60.0,
           "jitter": 0.0}  # fmt: skip
+
+
+SMALL = DEFAULT_LIMITS._replace(expressions=ExpressionLimits(max_result_bytes=1000))
+SWITCH = {"switch": [{"all": {"then": "continue"}}]}
 
 
 def flow(catch, block=None, **more):
@@ -564,3 +576,22 @@ def test_a_handler_is_not_taken_for_the_block():
     driver.failed(retryable=False)
     assert driver.only_run == 2
     assert driver.state["runs"]["2"]["attempt"] == 1
+
+
+def test_what_doubles_with_each_round_is_stopped():
+    """No expression is too large by itself: it is what the fork makes of them."""
+    both = {"fork": {"branches": [{"a": {"do": [{"x": SWITCH}]}}, {"b": {"do": [{"x": SWITCH}]}}]}}
+    driver = Driver(define({"both": both}, {"again": {"switch": [{"all": {"then": "both"}}]}}))
+    driver.start({"n": "x" * 100})
+    assert driver.status == "faulted"
+    assert driver.state["error"]["instance"] == "/do/0/both"
+    assert "too large" in driver.state["error"]["detail"]
+    assert driver.replay() == driver.state
+
+
+def test_what_a_template_puts_together_has_a_limit_that_a_replay_knows():
+    driver = Driver(define({"both": {"set": {"a": "${ . }", "b": "${ . }"}}}), SMALL)
+    driver.start("x" * 700)
+    assert driver.state["error"]["type"].endswith("/expression")
+    driver.limits = DEFAULT_LIMITS  # they may change meanwhile
+    assert driver.replay() == driver.state

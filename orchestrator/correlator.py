@@ -17,10 +17,8 @@ for them (collector.py).
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections import Counter
-from collections.abc import Awaitable, Callable
 
 import orjson
 from loguru import logger
@@ -30,7 +28,8 @@ from orchestrator.following import Following
 from orchestrator.listeners import Listeners, specification
 from orchestrator.machine.correlation import ANY_TYPE, Key
 from orchestrator.machine.triggering import Taken
-from orchestrator.sending import RETRY_S, send_all
+from orchestrator.reading import Work, read
+from orchestrator.sending import send_all
 from orchestrator.sends import unlisten
 from orchestrator.triggers import Triggers, start
 from wf import cloudevents, messages, subjects
@@ -45,8 +44,6 @@ SKEW_MS = 10_000  # between the clocks of a cluster's servers
 NOT_NAME = re.compile(r"[^A-Za-z0-9_-]")
 
 FULL = "too many events wait for others of the same `schedule.on`: is one that is never sent?"
-
-Work = Callable[[list[Delivery]], Awaitable[None]]
 
 
 class Correlator:
@@ -71,31 +68,7 @@ class Correlator:
         await self._read(topology.WORKFLOW_LISTENERS, topology.READ_BACK, self._look_back)
 
     async def _read(self, stream: str, consumer: str, work: Work) -> None:
-        """Carry out `work` for whatever comes, again until it succeeds, then acknowledge."""
-        pull = await self._port.pull(stream, consumer, window=self._batch * 2)
-        taken: list[Delivery] = []
-        try:
-            while True:
-                taken = await pull.next(self._batch)
-                await self._until_done(work, taken)
-                for delivery in taken:
-                    self._port.ack(delivery)
-                taken = []
-        finally:
-            for delivery in (*taken, *await pull.stop()):
-                self._port.nak(delivery)
-
-    async def _until_done(self, work: Work, taken: list[Delivery]) -> None:
-        turn = 0
-        while True:
-            try:
-                await work(taken)
-            except BrokerError as error:
-                logger.bind(error=str(error)).warning("correlation.again")
-            else:
-                return
-            turn = min(turn + 1, len(RETRY_S) - 1)
-            await asyncio.sleep(RETRY_S[turn])
+        await read(self._port, stream, consumer, self._batch, work, "correlation.again")
 
     # Matching
 

@@ -51,6 +51,13 @@ class Definitions:
         """All that is registered."""
         return {key: list(found.values()) for key, found in self._versions.items() if found}
 
+    def limit(self, namespace: str, name: str) -> int | None:
+        """How many instances the latest version lets run at once; None: any number, or there is no
+        such workflow."""
+        latest = self._latest.get((namespace, name))
+        concurrency = None if latest is None else latest.workflow.concurrency
+        return None if concurrency is None else concurrency.limit
+
     def schedules(self) -> dict[Key, Schedule]:
         """(namespace, name) → when the latest version starts by itself, for those that do."""
         return {

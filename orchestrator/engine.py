@@ -19,7 +19,7 @@ from orchestrator import apply as applying
 from orchestrator import strangers
 from orchestrator.apply import Applied, Limits
 from orchestrator.definitions import Definitions
-from orchestrator.inbound import FLUSH_TIMER, Item, listener_key
+from orchestrator.inbound import FLUSH_TIMER, Item, listener_key, place_key
 from orchestrator.journal import Journal
 from orchestrator.machine import TERMINAL
 from orchestrator.outbox import Outbox
@@ -33,8 +33,8 @@ from wf.errors import BrokerError
 from wf.jetstream import topology
 from wf.jetstream.port import Port
 
-# Why an event for a listener has no effect when that listener is no more.
-NOT_LISTENING = frozenset({"late", "terminal", "unknown", "expired"})
+# Why an event has no effect when the listener, or the turn in line, that it is for is no more.
+TOO_LATE = frozenset({"late", "terminal", "unknown", "expired"})
 
 Group = dict[str, list[Item]]  # by instance, each in stream order
 
@@ -71,10 +71,12 @@ class Engine:
         done: Callable[[Item], None],
         release: Callable[[str, list[Item]], None],
         stale: Callable[[str], None] = lambda key: None,
+        vacant: Callable[[str], None] = lambda key: None,
     ) -> None:
         """`done` is told of every item that was acked or handed back, `release` of every instance
         that may be in a group again, with the items to offer first. `new_token` gives random
-        commit tokens. `stale` is told of entries of the index of listeners that lead nowhere."""
+        commit tokens. `stale` is told of entries of the index of listeners that lead nowhere,
+        `vacant` of such places."""
         self._port = port
         self._store = store
         self._definitions = definitions
@@ -87,6 +89,7 @@ class Engine:
         self._done = done
         self._release = release
         self._stale = stale
+        self._vacant = vacant
         self.counts: Counter[str] = Counter()
 
     async def process(self, group: Group) -> None:
@@ -353,8 +356,11 @@ class Engine:
         self.counts[f"ignored.{reason}"] += 1
         log = logger.bind(instance=item.instance, sequence=item.delivery.sequence, reason=reason)
         log.debug("event.ignored")
-        if reason in NOT_LISTENING and (key := listener_key(item)) is not None:
-            self._stale(key)
+        if reason in TOO_LATE:
+            if (key := listener_key(item)) is not None:
+                self._stale(key)
+            elif (key := place_key(item)) is not None:
+                self._vacant(key)
         self._ack(item)
 
     async def _settle_unknown(self, items: list[Item]) -> Group:

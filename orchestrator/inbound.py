@@ -13,6 +13,7 @@ from wf.jetstream.port import Delivery, Stored
 JsonObject = dict[str, Any]
 
 LATEST_MS = 253_402_300_799_000  # the end of the year 9999
+ADMIT = "admit"  # the verb of the command that gives a place (orchestrator/admission.py)
 FLUSH_TIMER = "flush"  # the shell's own timer: publish what was refused (see outbox.py)
 
 
@@ -64,6 +65,9 @@ def to_event(subject: str, data: bytes, sequence: int, timestamp_ms: int) -> tup
         return _scheduled(inbound.name, body)
     if kind == "result":
         return inbound.instance, _result(inbound.name, body)
+    if kind == "command" and inbound.name == ADMIT:
+        event = {"kind": "place", "turn": body.get("turn"), "entry": body.get("entry")}
+        return inbound.instance, event
     if kind == "command":
         event = {"kind": "command", "verb": inbound.name, "sequence": sequence}
         if isinstance(body.get("reason"), str):
@@ -101,6 +105,16 @@ def listener_key(item: Item) -> str | None:
     if item.event["kind"] != "event" or not isinstance(entry, str):
         return None
     if not entry.endswith(f".{item.instance}.{listener}"):
+        return None
+    return entry if subjects.is_key(entry) else None
+
+
+def place_key(item: Item) -> str | None:
+    """The entry of WORKFLOW_PLACES that this place was given for; None for any other event."""
+    entry, turn = item.event.get("entry"), item.event.get("turn")
+    if item.event["kind"] != "place" or not isinstance(entry, str):
+        return None
+    if not entry.endswith(f".{item.instance}.{turn}"):
         return None
     return entry if subjects.is_key(entry) else None
 

@@ -18,6 +18,7 @@ from typing import Any
 import uvloop
 from loguru import logger
 
+from orchestrator.admission import Admission
 from orchestrator.advisories import Advisories
 from orchestrator.apply import Limits
 from orchestrator.cache import Cache
@@ -54,6 +55,7 @@ TICK_S = 2.0
 FOLLOW_S = 5.0  # a notice of a new definition or activity may be lost
 ANNOUNCE_GRACE_S = 30.0  # after a deployment, before activities without workers are warned about
 SCHEDULES_S = 1.0  # that a definition has changed is seen within this
+AUDIT_S = 10.0  # a place is taken back in two of these from an instance that cannot give it up
 SWEEP_S = 2.0  # what is acked lives for two periods, and counts against tasks_per_activity
 # Snapshots are trees without cycles, freed by reference counts; walking all that are cached, as the
 # default thresholds do, took a fifth of the engine's time.
@@ -132,6 +134,7 @@ class Orchestrator:
         # Only with several servers may the clock of one be ahead of another's.
         triggers = Triggers(self._definitions, skew_ms=SKEW_MS if settings.nats.replicas > 1 else 0)
         self._correlator = Correlator(port, triggers, batch=settings.orchestrator.batch)
+        self._admission = Admission(port, self._definitions, batch=settings.orchestrator.batch)
         self._recovery = Recovery(port)
         self._store = Store(port, Cache(settings.orchestrator.cache))
         self._journal = Journal(
@@ -164,6 +167,7 @@ class Orchestrator:
             done=self._service.done,
             release=self._service.release,
             stale=self._correlator.clear,
+            vacant=self._admission.vacate,
         )
         self._background: list[asyncio.Task[None]] = []
         self._slot = open_writer(child.slot_fd, 0, child.generation, time.monotonic())
@@ -176,6 +180,7 @@ class Orchestrator:
         await self._definitions.entries.start()
         await self._catalog.entries.start()
         await self._correlator.entries.refresh()
+        await self._admission.entries.refresh()
         await self._schedules.refresh()
         await self._timer_cap.look()
         self._port.on_reconnect(self._recovery.wanted.set)
@@ -189,10 +194,14 @@ class Orchestrator:
         self._spawn(self._every(FOLLOW_S, self._correlator.entries.refresh))
         self._spawn(self._every(TICK_S, self._correlator.clear_stale))
         self._spawn(self._every(FOLLOW_S, self._correlator.collector.clean))
+        self._spawn(self._every(FOLLOW_S, self._admission.refresh))
+        self._spawn(self._every(TICK_S, self._admission.clear_vacant))
+        self._spawn(self._every(AUDIT_S, self._admission.audit))
         self._spawn(self._every(SCHEDULES_S, self._schedules.refresh))
         self._spawn(self._every(SWEEP_S, self._sweep))
         self._spawn(self._correlator.match())
         self._spawn(self._correlator.look_back())
+        self._spawn(self._admission.admit())
         self._spawn(self._advisories.run())
         self._spawn(self._recovery.run(self._recover))
         self._spawn(self._tell_unannounced(self._deployed))
@@ -245,6 +254,7 @@ class Orchestrator:
         await self._catalog.entries.again()
         await self._definitions.entries.again()
         await self._correlator.entries.again()
+        await self._admission.entries.again()
 
     def stop(self) -> None:
         """Drain: `run` returns when the groups under way are through."""

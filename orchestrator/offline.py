@@ -27,6 +27,7 @@ from orchestrator.machine import (
 )
 from orchestrator.machine.correlation import Key
 from orchestrator.machine.emitting import EMIT
+from orchestrator.machine.slot import TAKE_PLACE
 from orchestrator.machine.step import LISTEN, START_CHILD, Step
 from orchestrator.stubs import Answer, Stubs
 from wf import cloudevents
@@ -164,6 +165,9 @@ class Offline:
             self.publish(command.body["event"])
         elif isinstance(command, Send) and command.kind == LISTEN:
             self._look_back(Key.parse(command.body["key"]).listener, command.body["from_ms"])
+        elif isinstance(command, Send) and command.kind == TAKE_PLACE:
+            turn = int(command.body["key"].rsplit(".", 1)[1])
+            self.later({"kind": "place", "turn": turn})  # nobody else is here
         elif isinstance(command, SetTimer):
             due_ms: int = self.state["timers"][str(command.timer)]["due_ms"]
             self.later({"kind": "timer", "timer": command.timer}, due_ms - self.now_ms)

@@ -16,7 +16,7 @@ from orchestrator.sending import send
 from orchestrator.timer_cap import TimerCap
 from wf.errors import BrokerError
 from wf.jetstream import topology
-from wf.jetstream.port import Outgoing, Port, Rejected, Unknown
+from wf.jetstream.port import WRONG_LAST_SEQUENCE, Outgoing, Port, Rejected, Unknown
 
 JsonObject = dict[str, Any]
 
@@ -66,7 +66,7 @@ class Publisher:
             for one, outcome in zip(owned, outcomes, strict=True):
                 if isinstance(outcome, Unknown):
                     unsure.append(one)
-                elif isinstance(outcome, Rejected):
+                elif isinstance(outcome, Rejected) and not _was_there(one[1], outcome):
                     _leave(left, stream, one, outcome)
             if not unsure:
                 return
@@ -122,6 +122,11 @@ class Publisher:
             log.error("history.event.gone")
             return {"kind": "gone"}
         return overlaid(event_of(stored), overlay)
+
+
+def _was_there(message: Outgoing, outcome: Rejected) -> bool:
+    """A message that is to be the first of its subject, and has been sent before."""
+    return message.expected == 0 and outcome.code == WRONG_LAST_SEQUENCE
 
 
 def _leave(left: dict[str, Outbox], stream: str, one: _Owned, outcome: Rejected) -> None:

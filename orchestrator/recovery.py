@@ -13,9 +13,10 @@ from wf.jetstream import topology
 from wf.jetstream.port import Port
 
 RETRY_S = 0.2
-MATCHING = (
+BESIDE = (
     (topology.CLOUD_EVENTS, topology.LISTENERS),
     (topology.WORKFLOW_LISTENERS, topology.READ_BACK),
+    (topology.WORKFLOW_PLACES, topology.ADMISSION),
 )
 
 
@@ -26,7 +27,7 @@ class Recovery:
 
     async def reset_consumers(self) -> None:
         """CONSUMER.RESET to the ack floor, instead of waiting out ack_wait (JETSTREAM.md)."""
-        for stream, consumer in (*CONSUMERS, *MATCHING):
+        for stream, consumer in (*CONSUMERS, *BESIDE):
             await self._port.reset_consumer(stream, consumer)
 
     async def run(self, recover: Callable[[], Awaitable[None]]) -> None:

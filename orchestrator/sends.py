@@ -12,12 +12,16 @@ from typing import Any
 from orchestrator.machine.children import CANCEL_CHILD, RETRY_CHILD
 from orchestrator.machine.emitting import EMIT
 from orchestrator.machine.scheduling import START_LATER
+from orchestrator.machine.slot import LEAVE_PLACE, TAKE_PLACE
 from orchestrator.machine.step import CHILD_ENDED, LISTEN, START_CHILD, UNLISTEN
 from wf import cloudevents, messages, schedules, subjects
 from wf.jetstream import topology
 from wf.jetstream.port import Outgoing
 
 JsonObject = dict[str, Any]
+
+BRIEF = ((LISTEN, UNLISTEN), (TAKE_PLACE, LEAVE_PLACE))
+KEYED = frozenset(kind for pair in BRIEF for kind in pair)
 
 # (snapshot, body, message id) → (stream, message)
 Builder = Callable[[JsonObject, JsonObject, str], tuple[str, Outgoing]]
@@ -85,13 +89,37 @@ def _unlisten(_snapshot: JsonObject, body: JsonObject, message_id: str) -> tuple
 
 def unlisten(key: str, message_id: str | None = None) -> Outgoing:
     """Take an entry out of the index; its marker goes by itself once every reader has seen it."""
+    return _taken_out(subjects.listener(key), message_id)
+
+
+def _taken_out(subject: str, message_id: str | None) -> Outgoing:
     return Outgoing(
-        subjects.listener(key),
+        subject,
         b"",
         message_id=message_id,
         ttl_s=int(topology.MARKER_TTL_S),
         headers={"KV-Operation": "DEL"},
     )
+
+
+def _take_place(_snapshot: JsonObject, body: JsonObject, message_id: str) -> tuple[str, Outgoing]:
+    """Only ever the first message of its subject: sent again, it must not go to the end of the
+    line, nor come back when it was taken out."""
+    return topology.WORKFLOW_PLACES, Outgoing(
+        subjects.place(body["key"]),
+        messages.encode(messages.place_body()),
+        message_id=message_id,
+        expected=0,
+    )
+
+
+def _leave_place(_snapshot: JsonObject, body: JsonObject, message_id: str) -> tuple[str, Outgoing]:
+    return topology.WORKFLOW_PLACES, leave_place(body["key"], message_id)
+
+
+def leave_place(key: str, message_id: str | None = None) -> Outgoing:
+    """Take an entry out of those who run or want to."""
+    return _taken_out(subjects.place(key), message_id)
 
 
 def _start_later(_snapshot: JsonObject, body: JsonObject, message_id: str) -> tuple[str, Outgoing]:
@@ -114,6 +142,8 @@ BUILDERS: Mapping[str, Builder] = {
     EMIT: _emit,
     LISTEN: _listen,
     UNLISTEN: _unlisten,
+    TAKE_PLACE: _take_place,
+    LEAVE_PLACE: _leave_place,
 }
 
 
@@ -137,11 +167,11 @@ def merge(sends: list[tuple[str, JsonObject]], kind: str, body: JsonObject) -> N
 
 def settled(sends: list[tuple[str, JsonObject]]) -> list[tuple[str, JsonObject]]:
     """Those of one commit that are still wanted at its end: what began and stopped listening within
-    it need not be told of."""
-    stopped = {body["key"] for kind, body in sends if kind == UNLISTEN}
-    brief = {body["key"] for kind, body in sends if kind == LISTEN and body["key"] in stopped}
+    it, or stood in line and left it, need not be told of."""
+    brief: set[str] = set()
+    for begin, end in BRIEF:
+        ended = {body["key"] for kind, body in sends if kind == end}
+        brief.update(body["key"] for kind, body in sends if kind == begin and body["key"] in ended)
     if not brief:
         return sends
-    return [
-        send for send in sends if send[0] not in (LISTEN, UNLISTEN) or send[1]["key"] not in brief
-    ]
+    return [send for send in sends if send[0] not in KEYED or send[1]["key"] not in brief]

@@ -188,6 +188,17 @@ def collection_body(*, seen: list[int], open: list[Any], done: list[Any]) -> Jso
     return {"v": VERSION, "seen": seen, "open": open, "done": done}
 
 
+def place_body() -> JsonObject:
+    """An entry of WORKFLOW_PLACES: its key says it all."""
+    return {"v": VERSION}
+
+
+def admit_body(*, turn: int, entry: str) -> JsonObject:
+    """`workflow.command.requested.<id>.admit`: the instance has a place. `entry` is the key in
+    WORKFLOW_PLACES that it is for, `turn` the last part of that."""
+    return {"v": VERSION, "turn": turn, "entry": entry}
+
+
 def timer_body(*, timer: int) -> JsonObject:
     return {"v": VERSION, "timer": timer}
 
@@ -213,6 +224,10 @@ def result_message_id(instance: str, run: int, attempt: int, outcome: str) -> st
 
 def matched_message_id(instance: str, listener: str, sequence: int) -> str:
     return f"{instance}:{listener}:event:{sequence}"
+
+
+def admit_message_id(instance: str, turn: int) -> str:
+    return f"{instance}:admit:{turn}"
 
 
 def history_message_id(instance: str, commit: int, n: int) -> str:

@@ -156,6 +156,11 @@ def collection(key: str) -> str:
     return f"$KV.WORKFLOW_COLLECTIONS.{key}"
 
 
+def place(key: str) -> str:
+    """An entry of those who run or want to (orchestrator/machine/slot.py)."""
+    return f"$KV.WORKFLOW_PLACES.{key}"
+
+
 def dead_letter(kind: str, name: str) -> str:
     return f"dead.{kind}.{name}"
 

@@ -4,25 +4,32 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from orchestrator.definition.compiler import WORKFLOW_INPUT, Compiler, Scope
+from orchestrator.definition.metadata import count
+from orchestrator.definition.nodes import Concurrency
 from orchestrator.definition.problems import Problems
 from orchestrator.definition.scheduling import is_zone
 
 PLACE = "/document/metadata/wf"
-KEYS = ("timeZone",)
+KEYS = ("timeZone", "concurrency", "concurrencyKey")
+
+JsonObject = dict[str, Any]
 
 
 class Extensions(NamedTuple):
     zone: str | None = None  # an IANA name, for `schedule.cron`
+    concurrency: Concurrency | None = None
 
 
-def extensions(problems: Problems, document: Any) -> Extensions:
+def extensions(compiler: Compiler, document: Any) -> Extensions:
     """What `document.metadata.wf` says."""
+    problems = compiler.problems
     metadata = document.get("metadata") if type(document) is dict else None
     value = metadata.get("wf") if type(metadata) is dict else None
     if value is None or problems.mapping(PLACE, value, "`wf`") is None:
         return Extensions()
     problems.keys(PLACE, value, KEYS)
-    return Extensions(zone=_zone(problems, value.get("timeZone")))
+    return Extensions(_zone(problems, value.get("timeZone")), _concurrency(compiler, value))
 
 
 def _zone(problems: Problems, name: Any) -> str | None:
@@ -36,3 +43,18 @@ def _zone(problems: Problems, name: Any) -> str | None:
         )
         return None
     return str(name)
+
+
+def _concurrency(compiler: Compiler, value: JsonObject) -> Concurrency | None:
+    limit = key = None
+    if "concurrency" in value:
+        place = f"{PLACE}/concurrency"
+        limit = count(compiler.problems, place, value["concurrency"] or 0, "`concurrency`")
+    elif "concurrencyKey" in value:
+        compiler.problems.add(
+            PLACE, "has `concurrencyKey` without `concurrency`: say how many may run at once"
+        )
+    if "concurrencyKey" in value:
+        place = f"{PLACE}/concurrencyKey"
+        key = compiler.transformation(place, value["concurrencyKey"], WORKFLOW_INPUT, Scope())
+    return None if limit is None else Concurrency(limit, key)

@@ -115,6 +115,7 @@ class Workflow:
     nodes: Mapping[str, Task | Block]
     schedule: Schedule | None = None
     trigger: Trigger | None = None
+    concurrency: Concurrency | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +127,14 @@ class Trigger:
 
     text: str
     strategy: Strategy
+
+
+@dataclass(frozen=True, slots=True)
+class Concurrency:
+    """How many instances may run at once; with a `key`, of those for which it gives the same."""
+
+    limit: int
+    key: Template | None = None
 
 
 @dataclass(frozen=True, slots=True)

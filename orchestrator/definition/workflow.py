@@ -38,7 +38,7 @@ def compile_workflow(document: dict[str, Any], problems: Problems) -> Workflow:
     compiler = Compiler(problems, compile_task)
     problems.keys("", document, TOP)
     _document(problems, document.get("document"))
-    beyond = extensions(problems, document.get("document"))
+    beyond = extensions(compiler, document.get("document"))
     _use(compiler, document.get("use"))
     _evaluate(problems, document.get("evaluate"))
     scope = Scope()
@@ -57,6 +57,7 @@ def compile_workflow(document: dict[str, Any], problems: Problems) -> Workflow:
         nodes=compiler.nodes,
         schedule=schedule(problems, document.get("schedule"), beyond.zone),
         trigger=trigger(compiler, document.get("schedule")),
+        concurrency=beyond.concurrency,
     )
 
 

@@ -8,6 +8,7 @@ Events are dicts with a `kind`:
     result   activity, run, attempt, outcome and the rest of the body in wf/messages.py
     timer    timer
     command  verb (cancel, suspend, resume), sequence (of its message), maybe reason
+    place    turn: the instance may run now (machine/placing.py)
     fault    error, maybe run (then only that run fails) and evidence: from the shell itself
 
 Any may carry `facts`, the `fact` of each `expression.faulted` entry in the history of its first

@@ -7,12 +7,19 @@ from typing import Any
 
 from orchestrator.definition import Definition
 from orchestrator.expressions import ExpressionError, check_depth
-from orchestrator.machine import children, compensating, control, inputs, retrying, scheduling
+from orchestrator.machine import (
+    children,
+    compensating,
+    control,
+    inputs,
+    placing,
+    retrying,
+    scheduling,
+)
 from orchestrator.machine.commands import DeadLetter, Transition
-from orchestrator.machine.errors import CONFIGURATION, VALIDATION, Fault, error_object, mended
+from orchestrator.machine.errors import CONFIGURATION, VALIDATION, error_object, mended
 from orchestrator.machine.handlers import HANDLERS
 from orchestrator.machine.limits import DEFAULT_LIMITS, Limits
-from orchestrator.machine.scope import Scope
 from orchestrator.machine.step import TERMINAL, Step
 
 JsonObject = dict[str, Any]
@@ -50,7 +57,7 @@ def advance(
         if definition is None and event["verb"] == "resume":
             step.fault(_no_definition(snapshot), whole=True)
         elif event["verb"] == control.RETRY:
-            retrying.apply(step, event)
+            placing.retry(step, event)
         else:
             control.apply(step, event)
     elif kind == "fault" and event.get("run") is None:
@@ -123,37 +130,9 @@ def _start(
         error = _no_definition(step.snapshot) if refused is None else mended(refused, "/")
         step.fault(error)
         return step.transition()
-    step.snapshot["status"] = "running"
-    step.history.append({"type": "instance.started", "status": "running"})
-    root = definition.workflow.block
-    try:
-        input = _input(step, definition)
-        frame = step.open(root, "")
-        _set_deadline(step, definition, frame)
-    except Fault as fault:
-        step.fault(fault.error)
-        return step.transition()
-    step.later(frame, step.handler(root).enter, input)
+    placing.start(step, definition)
     step.run()
     return step.transition()
-
-
-def _input(step: Step, definition: Definition) -> Any:
-    raw = step.snapshot["input"]
-    step.validate(definition.workflow.input_schema, raw, "input", "/input/schema")
-    transform = definition.workflow.input_from
-    if transform is None:
-        return raw
-    return step.build(transform, raw, Scope(step, ""), "/input/from")
-
-
-def _set_deadline(step: Step, definition: Definition, frame: str) -> None:
-    """The workflow's timeout; its root frame is what fails then."""
-    timeout = definition.workflow.timeout
-    if timeout is not None:
-        raw = step.snapshot["input"]
-        limit_ms = step.duration_ms(timeout, raw, Scope(step, ""), "/timeout/after")
-        step.set_timer(frame, limit_ms, "deadline")
 
 
 def _created(definition: Definition | None, event: JsonObject, now_ms: int) -> JsonObject:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from orchestrator.machine.step import Step
+
+JsonObject = dict[str, Any]
 
 KEEP_MS = 600_000
 KEEP_COUNT = 100
@@ -17,3 +21,12 @@ def remember(step: Step, sequence: int) -> None:
         applied.pop(0)
         spare -= 1
     step.snapshot["applied"] = applied
+
+
+def before(snapshot: JsonObject, event: JsonObject) -> str | None:
+    """Why the sequence of a command rules it out; None when it does not."""
+    sequence = event.get("sequence")
+    if type(sequence) is not int:
+        return "malformed"
+    known = any(known == sequence for known, _ in snapshot["applied"])
+    return "duplicate" if known else None

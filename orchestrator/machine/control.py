@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from orchestrator.machine import compensating, inputs
-from orchestrator.machine.applied import remember
+from orchestrator.machine import applied, compensating, inputs
 from orchestrator.machine.errors import runtime_error
 from orchestrator.machine.step import TERMINAL, Step
 
@@ -20,7 +19,7 @@ def reason_to_ignore(snapshot: JsonObject, event: JsonObject) -> str | None:
     verb = event.get("verb")
     if type(verb) is not str or verb not in VERBS:
         return "not faulted" if verb == RETRY else "verb"
-    reason = applied_before(snapshot, event)
+    reason = applied.before(snapshot, event)
     if reason is not None:
         return reason
     if verb == "cancel":
@@ -30,19 +29,10 @@ def reason_to_ignore(snapshot: JsonObject, event: JsonObject) -> str | None:
     return None
 
 
-def applied_before(snapshot: JsonObject, event: JsonObject) -> str | None:
-    """Why a command's sequence rules it out; None when it does not."""
-    sequence = event.get("sequence")
-    if type(sequence) is not int:
-        return "malformed"
-    known = any(known == sequence for known, _ in snapshot["applied"])
-    return "duplicate" if known else None
-
-
 def apply(step: Step, event: JsonObject) -> None:
     """Apply a command that is not to be ignored."""
     verb, sequence = event["verb"], event["sequence"]
-    remember(step, sequence)
+    applied.remember(step, sequence)
     reason = {"reason": event["reason"]} if type(event.get("reason")) is str else {}
     if verb == "cancel":
         _cancel(step, event, reason)
@@ -118,6 +108,6 @@ def hold(step: Step, event: JsonObject) -> str | None:
             break
     kept = {name: value for name, value in event.items() if name != "facts"}
     step.snapshot["held"] = [*held, kept]
-    what = {"match": "event", "sequence": "signal"}.get(key, key)
+    what = {"match": "event", "sequence": "signal", "turn": "place"}.get(key, key)
     step.history.append({"type": f"{what}.held", key: event[key]})
     return None

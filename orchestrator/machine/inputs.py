@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from orchestrator.machine import children, listening, results, signals
+from orchestrator.machine import children, listening, placing, results, signals
 from orchestrator.machine.step import Step
 
 JsonObject = dict[str, Any]
@@ -28,6 +28,7 @@ INPUTS: dict[str, Input] = {
     "child": Input(children.reason_to_ignore, children.apply, "run"),
     "event": Input(listening.reason_to_ignore, listening.apply, "match", listening.unfit),
     "signal": Input(signals.reason_to_ignore, signals.apply, "sequence", signals.unfit),
+    "place": Input(placing.reason_to_ignore, placing.apply, "turn"),
     "timer": Input(results.timer_to_ignore, results.apply_timer, "timer"),
 }
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from orchestrator.definition import Definition
 from orchestrator.definition.nodes import Block
-from orchestrator.machine import applied, blocks, consuming, control, deadlines, tasks
+from orchestrator.machine import applied, blocks, consuming, deadlines, tasks
 from orchestrator.machine.step import Step
 
 JsonObject = dict[str, Any]
@@ -20,7 +20,7 @@ def reason_to_ignore(
     definition: Definition | None, snapshot: JsonObject, event: JsonObject
 ) -> str | None:
     """Why a retry of an instance that has ended has no effect; None when it has."""
-    reason = control.applied_before(snapshot, event)
+    reason = applied.before(snapshot, event)
     if reason is not None:
         return reason
     if definition is None:
@@ -85,15 +85,32 @@ def _scopes(definition: Definition, snapshot: JsonObject) -> list[tuple[str, Blo
 
 
 def apply(step: Step, event: JsonObject) -> None:
-    """Go on. A child that cannot tells its parent once more how it ended."""
+    """Take a retry that is not to be ignored, and go on."""
     applied.remember(step, event["sequence"])
+    if only_tells(step.snapshot, event):
+        tell(step)
+    else:
+        go_on(step, event)
+
+
+def only_tells(snapshot: JsonObject, event: JsonObject) -> bool:
+    """Whether the parent asks a child that cannot go on: it hears once more how that ended."""
+    return event.get("parent") is True and (
+        snapshot["status"] != "faulted" or not goes_on(snapshot)
+    )
+
+
+def tell(step: Step) -> None:
+    """Tell the parent once more."""
+    status = step.snapshot["status"]
+    step.history.append({"type": "parent.told", "status": status})
+    step.tell_parent(status)
+
+
+def go_on(step: Step, event: JsonObject) -> None:
+    """Begin where the retry says."""
     snapshot = step.snapshot
     place = event.get("from")
-    told = event.get("parent") is True
-    if told and (snapshot["status"] != "faulted" or not goes_on(snapshot)):
-        step.history.append({"type": "parent.told", "status": snapshot["status"]})
-        step.tell_parent(snapshot["status"])
-        return
     failed: JsonObject = snapshot.pop("failed", {})
     frames: dict[str, JsonObject] = failed.get("frames", {})
     scope = None

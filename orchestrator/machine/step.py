@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from orchestrator.definition import Definition
 from orchestrator.definition.nodes import Block, Task
-from orchestrator.machine import compensating, retention, scheduling
+from orchestrator.machine import compensating, retention, scheduling, slot
 from orchestrator.machine.commands import (
     CancelTimer,
     Command,
@@ -354,6 +354,8 @@ class Step(Evaluating):
             self.snapshot.pop("compensations", None)
         self.snapshot["status"] = status
         self.snapshot["ended_ms"] = self.now_ms
+        if "slot" in self.snapshot:
+            slot.leave(self)
         self.tell_parent(status)
         scheduling.ended(self, status)
         self.history.append({"type": f"instance.{status}", "status": status, **entry})
@@ -417,6 +419,8 @@ class Step(Evaluating):
         """The status while it has not ended and is not suspended."""
         if compensating.under_way(self.snapshot):
             return compensating.COMPENSATING
+        if slot.is_waiting(self.snapshot):
+            return "pending"
         return "running" if self.runs else "waiting"
 
     def _settle(self, status: str, before: str) -> None:

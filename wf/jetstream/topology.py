@@ -30,6 +30,7 @@ STATES_BUCKET = "WORKFLOW_STATES"
 DEFINITIONS_BUCKET = "WORKFLOW_DEFINITIONS"
 LISTENERS_BUCKET = "WORKFLOW_LISTENERS"
 COLLECTIONS_BUCKET = "WORKFLOW_COLLECTIONS"
+PLACES_BUCKET = "WORKFLOW_PLACES"
 CATALOG_BUCKET = "ACTIVITY_CATALOG"
 POOL_STATUS_BUCKET = "POOL_STATUS"
 
@@ -37,6 +38,7 @@ WORKFLOW_STATES = f"KV_{STATES_BUCKET}"
 WORKFLOW_DEFINITIONS = f"KV_{DEFINITIONS_BUCKET}"
 WORKFLOW_LISTENERS = f"KV_{LISTENERS_BUCKET}"
 WORKFLOW_COLLECTIONS = f"KV_{COLLECTIONS_BUCKET}"
+WORKFLOW_PLACES = f"KV_{PLACES_BUCKET}"
 ACTIVITY_CATALOG = f"KV_{CATALOG_BUCKET}"
 POOL_STATUS = f"KV_{POOL_STATUS_BUCKET}"
 
@@ -45,6 +47,7 @@ ORCHESTRATOR = "orchestrator"  # on WORKFLOW_EVENTS
 TIMERS = "timers"  # on WORKFLOW_TIMERS, fired ones only
 LISTENERS = "listeners"  # on CLOUD_EVENTS: each event is matched with who waits
 READ_BACK = "read-back"  # on WORKFLOW_LISTENERS: each new listener gets the events before it
+ADMISSION = "admission"  # on WORKFLOW_PLACES: who comes and goes makes a place for somebody
 ADVISORY_READER = "advisories"  # on ADVISORIES
 
 FIRED_TIMERS = "workflow.timer.fired.>"
@@ -117,6 +120,7 @@ def assets(settings: Settings) -> list[StreamAsset]:
         ),
         _read(_bucket(LISTENERS_BUCKET), READ_BACK),
         _bucket(COLLECTIONS_BUCKET),
+        _read(_bucket(PLACES_BUCKET), ADMISSION),
         _bucket(CATALOG_BUCKET),
         _bucket(POOL_STATUS_BUCKET, max_age=nanoseconds(POOL_STATUS_AGE_S)),
         _stream(DEAD_LETTERS, ["dead.>"], max_msgs=MAX_DEAD_LETTERS),

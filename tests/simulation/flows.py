@@ -206,10 +206,12 @@ FLOWS: dict[str, list[JsonObject]] = {
             }
         },
     ],
+    "queues": [{"one": call("add")}, {"rest": {"wait": {"seconds": 1}}}, {"two": call("add")}],
     "rests": [{"rest": {"wait": {"days": 2}}}],
     "poison": [{"one": call("add")}],
 }
 
+LIMITED = {"queues": 1}  # how many of these may run at once, of those with the same parity
 ENDLESS = frozenset({"rests"})  # only a cancel ends these
 NAMES = tuple(name for name in FLOWS if name != "poison")
 
@@ -233,6 +235,7 @@ EXPECTED: dict[str, Callable[[int], tuple[str, Any]]] = {
     "careless": lambda n: ("completed", {"n": n}),
     "hears": lambda n: ("completed", {"n": n + 3}),
     "undoes": lambda n: ("faulted", None),
+    "queues": lambda n: ("completed", {"n": n + 2}),
     "rests": lambda n: ("cancelled", None),
     "poison": lambda n: ("faulted", None),
 }
@@ -282,7 +285,11 @@ POLICIES: dict[str, JsonObject] = {
 
 def _define(name: str) -> Definition:
     header = {"dsl": "1.0.3", "namespace": "default", "name": name, "version": "1.0.0"}
-    return parse({"document": header, "do": FLOWS[name]})
+    document: JsonObject = header
+    if name in LIMITED:
+        wf = {"concurrency": LIMITED[name], "concurrencyKey": "${ .n % 2 }"}
+        document = {**header, "metadata": {"wf": wf}}
+    return parse({"document": document, "do": FLOWS[name]})
 
 
 DEFINITIONS: dict[str, Definition] = {name: _define(name) for name in FLOWS}

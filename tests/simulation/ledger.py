@@ -5,6 +5,7 @@
   commit of the instance takes its place.
 - A task is acked after a result of it is stored.
 - Nothing is purged that was not acked.
+- Of a workflow with a limit never more run at once.
 - What a stored snapshot has set apart is there.
 """
 
@@ -19,7 +20,7 @@ from orchestrator import outbox as building
 from orchestrator import record as records
 from orchestrator.inbound import FLUSH_TIMER
 from orchestrator.store import CONSUMERS
-from tests.simulation import beside
+from tests.simulation import beside, line
 from tests.support.memory.broker import Watcher
 from tests.support.memory.consumer import MemoryConsumer
 from tests.support.memory.matching import matches
@@ -57,6 +58,7 @@ class Ledger(Watcher):
     owed: dict[tuple[str, int], set[Implied]] = field(default_factory=dict)
     acks: set[tuple[str, int]] = field(default_factory=set)
     results: set[tuple[str, int]] = field(default_factory=set)  # instance, run
+    running: line.Running = field(default_factory=line.Running)
     commits: int = 0
 
     # Stored
@@ -89,6 +91,8 @@ class Ledger(Watcher):
         snapshot, commit = record.snapshot, record.commit
         assert snapshot is not None
         assert commit is not None
+        if (wrong_now := self.running.stored(snapshot)) is not None:
+            self.problem(wrong_now)
         instance = message.subject.removeprefix(STATE_PREFIX)
         self.commits += 1
         implied = _implied(snapshot, commit)

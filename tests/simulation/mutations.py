@@ -7,18 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
-from orchestrator import engine, publisher, sending, store
+from orchestrator import engine, main, publisher, sending, sends, store
 from orchestrator import record as records
+from orchestrator.admission import Admission
 from orchestrator.engine import Engine
 from orchestrator.journal import Journal
 from orchestrator.lanes import Lanes
-from orchestrator.machine import control, results
+from orchestrator.machine import control, results, slot
 from orchestrator.machine.step import Step
 from orchestrator.outbox import Outbox
 from orchestrator.parking import Parking
+from orchestrator.places import Places
 from orchestrator.publisher import Publisher
 from orchestrator.store import Store, Written
 from orchestrator.timer_cap import TimerCap
@@ -37,6 +40,9 @@ class Mutation(NamedTuple):
 
 
 MUTATIONS: dict[str, Mutation] = {}
+
+# Instances that stand in one line.
+QUEUE = tuple(Wish(f"i{n}", "queues", 2 * n, 0.3 * n, n == 2, ()) for n in range(6))
 
 
 def mutation(**plan: Any) -> Callable[[Breaking], Breaking]:
@@ -335,4 +341,48 @@ def count_fired_timers_as_pending() -> Iterator[Any]:
 def rewrite_history_numbers() -> Iterator[Any]:
     """Every commit has the number of the one before."""
     with patch.object(records.Record, "commit_number", property(lambda self: 0)):
+        yield
+
+
+@mutation(wishes=QUEUE)
+def admit_one_too_many() -> Iterator[Any]:
+    """The limit is counted wrongly."""
+    due = Places.due
+
+    def generous(self: Places, name: str, limit: int | None) -> list[str]:
+        return due(self, name, None if limit is None else limit + 1)
+
+    with patch.object(Places, "due", generous):
+        yield
+
+
+@mutation(wishes=QUEUE)
+def forget_who_makes_room() -> Iterator[Any]:
+    """Who leaves the line makes no place for the next one."""
+    grant = Admission._grant
+
+    async def forgetful(self: Admission, rows: dict[str, None]) -> None:
+        await grant(self, {row: None for row in rows if len(self._places.front(row, None)) > 1})
+
+    with patch.object(Admission, "_grant", forgetful):
+        yield
+
+
+@mutation(wishes=QUEUE)
+def keep_the_place() -> Iterator[Any]:
+    """An instance that has ended does not say so."""
+    with patch.object(slot, "leave", lambda step: None), patch.object(main, "AUDIT_S", 1e9):
+        yield
+
+
+@mutation(wishes=QUEUE, slow=0.1, orchestrators=2)
+def ask_without_expecting_to_be_first() -> Iterator[Any]:
+    """A request that is sent again goes to the end of the line, or comes back after its end."""
+    build = sends.BUILDERS[slot.TAKE_PLACE]
+
+    def careless(*arguments: Any) -> Any:
+        stream, message = build(*arguments)
+        return stream, replace(message, expected=None, message_id=None)
+
+    with patch.dict(sends.BUILDERS, {slot.TAKE_PLACE: careless}):  # type: ignore[arg-type]
         yield

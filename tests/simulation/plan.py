@@ -47,7 +47,8 @@ def draw(random: Random) -> Plan:
     chaos_s = random.choice((10.0, 30.0))
     count = random.choice((1, 2, 4, 8, 16))
     poison = random.random() < 0.1
-    wishes = [_wish(random, f"i{n}", chaos_s) for n in range(count)]
+    names = tuple(flows.LIMITED) if random.random() < 0.1 else flows.NAMES
+    wishes = [_wish(random, f"i{n}", chaos_s, names) for n in range(count)]
     if poison:
         wishes.append(Wish("poison", "poison", 0, random.uniform(0, chaos_s / 2), False, ()))
     return Plan(
@@ -69,8 +70,8 @@ def draw(random: Random) -> Plan:
     )
 
 
-def _wish(random: Random, instance: str, chaos_s: float) -> Wish:
-    flow = random.choice(flows.NAMES)
+def _wish(random: Random, instance: str, chaos_s: float, names: tuple[str, ...]) -> Wish:
+    flow = random.choice(names)
     commands: list[tuple[float, str]] = []
     hurried = random.random() < 0.4  # commands right behind the start, and behind each other
     if random.random() < 0.4:

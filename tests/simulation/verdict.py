@@ -13,7 +13,7 @@ from orchestrator.definition.nodes import Task
 from orchestrator.fold import fold, ordered
 from orchestrator.machine import TERMINAL
 from orchestrator.record import Record
-from tests.simulation import beside, flows
+from tests.simulation import beside, flows, line
 from tests.simulation.plan import Wish
 from wf import subjects
 from wf.errors import MessageError
@@ -82,6 +82,7 @@ def problems(world: World) -> Iterator[str]:
         yield from _undone(instance, record.snapshot, history, lossy=world.plan.max_deliver < 3)
         if instance in wishes:
             yield from _outcome(world, wishes[instance], record.snapshot, asked)
+    yield from line.left(world.broker.streams[topology.WORKFLOW_PLACES])
     letters = world.broker.streams[topology.DEAD_LETTERS].messages.values()
     if world.plan.poison and not any(".faulted." in f"{m.subject}." for m in letters):
         yield "the event that kills the engine is not among the dead letters"

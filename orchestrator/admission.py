@@ -46,7 +46,7 @@ class Admission:
     async def admit(self) -> None:
         """Tell whoever gets a place by a change of the bucket."""
         stream, consumer = topology.WORKFLOW_PLACES, topology.ADMISSION
-        await read(self._port, stream, consumer, self._batch, self._admit, "admission.again")
+        await read(self._port, stream, consumer, self._batch, self._admit)
 
     async def _admit(self, taken: list[Delivery]) -> None:
         await self.entries.catch_up()

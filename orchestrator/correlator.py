@@ -68,7 +68,7 @@ class Correlator:
         await self._read(topology.WORKFLOW_LISTENERS, topology.READ_BACK, self._look_back)
 
     async def _read(self, stream: str, consumer: str, work: Work) -> None:
-        await read(self._port, stream, consumer, self._batch, work, "correlation.again")
+        await read(self._port, stream, consumer, self._batch, work)
 
     # Matching
 

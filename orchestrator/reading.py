@@ -14,15 +14,14 @@ from wf.jetstream.port import Delivery, Port
 Work = Callable[[list[Delivery]], Awaitable[None]]
 
 
-async def read(port: Port, stream: str, consumer: str, batch: int, work: Work, late: str) -> None:
-    """Carry out `work` for whatever comes, again until it succeeds, then acknowledge. `late` is the
-    event that is logged each time that it has not succeeded."""
+async def read(port: Port, stream: str, consumer: str, batch: int, work: Work) -> None:
+    """Carry out `work` for whatever comes, again until it succeeds, then acknowledge."""
     pull = await port.pull(stream, consumer, window=batch * 2)
     taken: list[Delivery] = []
     try:
         while True:
             taken = await pull.next(batch)
-            await _until_done(work, taken, late)
+            await _until_done(work, taken, consumer)
             for delivery in taken:
                 port.ack(delivery)
             taken = []
@@ -31,13 +30,13 @@ async def read(port: Port, stream: str, consumer: str, batch: int, work: Work, l
             port.nak(delivery)
 
 
-async def _until_done(work: Work, taken: list[Delivery], late: str) -> None:
+async def _until_done(work: Work, taken: list[Delivery], consumer: str) -> None:
     turn = 0
     while True:
         try:
             await work(taken)
         except BrokerError as error:
-            logger.bind(error=str(error)).warning(late)
+            logger.bind(consumer=consumer, error=str(error)).warning("consumer.again")
         else:
             return
         turn = min(turn + 1, len(RETRY_S) - 1)

@@ -57,6 +57,10 @@ BUILT = {
     "retry": messages.command_body(
         reason="mended", **{"from": "/do/3/reserve", "input": {"order_id": 4711}}
     ),
+    "place": messages.place_body(),
+    "admit": messages.admit_body(
+        turn=1, entry="default.order.9f86d081884c7d659a2feaa0.order-4711.1"
+    ),
     "signal": messages.signal_body(data={"approved": True}),
     "child_start": messages.start_body(
         instance=child_id("order-4711", 3),

@@ -46,6 +46,12 @@ do:
   - work: {call: work, with: {n: 1}}
 """
 
+UNLIMITED = """
+document: {dsl: '1.0.3', namespace: default, name: flow, version: '2.0.2'}
+do:
+  - rest: {wait: {seconds: 1}}
+"""
+
 
 def flow(limit: int, version: str = "1.0.0") -> str:
     return FLOW.replace("LIMIT", str(limit)).replace("VERSION", version)
@@ -167,8 +173,7 @@ async def test_the_limit_of_the_newest_version_counts(
         await go(js, "b")
         await settled(js)
         assert await statuses(js, "c", "d") == ["waiting", "pending"]
-        unlimited = flow(1, "2.0.2").replace("concurrency: 1, concurrencyKey", "timeZone: UTC #")
-        await deploy(js, unlimited.replace('"${ .customer }"', "").replace("#: }}", "}}"))
+        await deploy(js, UNLIMITED)
         await in_status(js, "d", "waiting")
 
 

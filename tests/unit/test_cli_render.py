@@ -174,3 +174,13 @@ def test_a_parent_lists_its_children_and_a_child_names_its_parent():
     child = instance(parent={"id": "order-1", "run": 2, "awaited": False})
     shown = text_of(render.instance_view(child, [], START_MS))
     assert "order-1 (run 2), which does not wait for it" in shown
+
+
+def test_one_that_waits_for_a_place_says_so_until_it_has_it():
+    slot = {"row": "default.order.all", "key": "acme", "turn": 1, "state": "waiting"}
+    shown = text_of(render.instance_view(instance(status="pending", slot=slot), [], START_MS))
+    assert (
+        'Waits for    a place among the instances that run at once, of those with "acme"' in shown
+    )
+    held = instance(slot={**slot, "state": "held"})
+    assert "Waits for" not in text_of(render.instance_view(held, [], START_MS))

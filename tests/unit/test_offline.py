@@ -208,3 +208,13 @@ def test_an_event_that_the_workflow_emits_may_be_its_own():
 def test_an_event_that_is_none_is_refused():
     with pytest.raises(DefinitionError, match="event 1: "):
         explain(LISTENER, "f", {}, {}, 0, [{"type": 5}])
+
+
+def test_a_workflow_with_a_limit_gets_its_place_at_once():
+    wf = {"concurrency": 1, "concurrencyKey": "${ .customer }"}
+    document = {**HEADER, "metadata": {"wf": wf}}
+    definition = parse({"document": document, "do": [{"only": {"set": {"n": 1}}}]})
+    offline = Offline(definition, read_stubs({}))
+    assert offline.run({"customer": "acme"})
+    assert offline.state["status"] == "completed"
+    assert offline.state["slot"]["state"] == "released"

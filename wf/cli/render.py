@@ -171,6 +171,11 @@ def _facts(instance: Instance, now_ms: int) -> Table:
         ),
     ):
         facts.add_row(Text(label, style="dim"), value)
+    slot = instance.snapshot.get("slot")
+    if slot and slot.get("state") == "waiting":
+        key = f", of those with {brief(slot['key'])}" if "key" in slot else ""
+        text = f"a place among the instances that run at once{key}"
+        facts.add_row(Text("Waits for", style="dim"), Text(text))
     parent = instance.snapshot.get("parent")
     if parent:
         kept = "" if parent.get("awaited") else ", which does not wait for it"
@@ -296,6 +301,7 @@ def _event_text(event: JsonObject) -> str:
         "child": ("child", "status"),
         "command": ("verb", "reason"),
         "timer": ("timer",),
+        "place": ("turn",),
     }.get(kind, ())
     words = [kind, *(str(event[key]) for key in named if event.get(key) is not None)]
     if kind == "result":

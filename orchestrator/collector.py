@@ -33,8 +33,9 @@ from wf.jetstream.port import (
 
 JsonObject = dict[str, Any]
 
-KEEP_S = 3600  # an entry with nothing in it: so long it tells late copies of events
+KEEP_S = 86_400  # an entry without events still tells late copies: so long streams keep them
 MARGIN_BYTES = 128 * 1024
+ENTRY_BYTES = 200  # what goes around an event in a set, and into `seen`
 PREFIX = subjects.collection("")
 
 
@@ -86,16 +87,20 @@ class Collector:
     def _added(
         self, state: JsonObject, taken: list[Taken], floor: int
     ) -> tuple[JsonObject, list[Taken]]:
-        """The state with the events in it, and those that there is no room for."""
-        room = self._port.max_payload - MARGIN_BYTES - len(orjson.dumps(state))
-        refused = []
+        """The state with the events in it, and those that there is no room for. What begins a set
+        leaves half of the room to those that complete one."""
+        whole = self._port.max_payload - MARGIN_BYTES
+        used, refused = len(orjson.dumps(state)), []
         for one in taken:
-            size = len(orjson.dumps(one.event))
             added = triggering.add(state, one, floor)
-            if added is not state and size > room:
+            if added is state:
+                continue
+            begins = len(added["open"]) > len(state["open"]) > 0
+            size = used + len(orjson.dumps(one.event)) + ENTRY_BYTES
+            if size > (whole // 2 if begins else whole):
                 refused.append(one)
-            elif added is not state:
-                state, room = added, room - size
+            else:
+                state, used = added, size
         return state, refused
 
     async def _write(self, before: list[Entry], after: list[Entry]) -> list[Entry]:
@@ -192,8 +197,7 @@ def _message(entry: Entry) -> Outgoing:
 
 def _start(key: str, done: JsonObject) -> Outgoing:
     namespace, name, _ = key.split(".", 2)
-    entries = [(entry[0], entry[1], entry[2]) for entry in triggering.in_order(done)]
-    return start(namespace, name, done["version"], entries)
+    return start(namespace, name, done["version"], triggering.in_order(done))
 
 
 def _check(outcome: Outcome) -> None:

@@ -82,6 +82,8 @@ class Correlator:
                 event = self._event(delivery)
             except MessageError as error:
                 await self._set_aside(delivery, str(error))
+                log = logger.bind(subject=delivery.subject, sequence=delivery.sequence)
+                log.bind(reason=str(error)).error("event.unreadable")
                 continue
             keys = self._index.match(event)
             outgoing += _matched(delivery, event, keys)
@@ -92,6 +94,8 @@ class Correlator:
         for delivery in taken:
             if delivery.sequence in refused:
                 await self._set_aside(delivery, FULL)
+                log = logger.bind(subject=delivery.subject, sequence=delivery.sequence)
+                log.error("trigger.collection.full")
 
     def _triggered(
         self,
@@ -102,13 +106,13 @@ class Correlator:
         """The starts that the event makes by itself; to `collected`, by key, it is added where it
         takes more events to make one."""
         starts = []
-        for match in self._triggers.match(event, delivery.timestamp_ms):
+        for match in self._triggers.match(event, delivery.sequence, delivery.timestamp_ms):
             if match.collects:
                 collected.setdefault(match.key, []).append(match.taken(delivery, event))
                 continue
             definition = match.definition
             names = definition.namespace, definition.name, definition.version
-            starts.append(start(*names, [(delivery.sequence, delivery.timestamp_ms, event)]))
+            starts.append(start(*names, [event]))
         return starts
 
     def _event(self, stored: Delivery | Stored) -> cloudevents.JsonObject:
@@ -119,7 +123,7 @@ class Correlator:
         return event
 
     async def _set_aside(self, delivery: Delivery, reason: str) -> None:
-        """An event that breaks the protocol goes to the dead letters."""
+        """The event goes to the dead letters."""
         evidence = {
             "reason": reason,
             "subject": delivery.subject,
@@ -130,11 +134,9 @@ class Correlator:
         letter = Outgoing(
             subjects.dead_letter("message", NOT_NAME.sub("_", delivery.subject)[:200]),
             orjson.dumps({"v": messages.VERSION, "evidence": evidence}),
-            message_id=f"{delivery.stream}:{delivery.sequence}:unreadable",
+            message_id=f"{delivery.stream}:{delivery.sequence}:set-aside",
         )
         await send_all(self._port, topology.DEAD_LETTERS, [letter])
-        log = logger.bind(subject=delivery.subject, sequence=delivery.sequence, reason=reason)
-        log.error("event.unreadable")
 
     async def _send(self, outgoing: list[Outgoing]) -> None:
         if outgoing:

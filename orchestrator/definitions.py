@@ -16,6 +16,7 @@ from orchestrator.definition.nodes import Schedule
 from orchestrator.following import Following
 from orchestrator.inbound import Item
 from orchestrator.record import Record
+from wf.definitions import EVENTS_BEFORE
 from wf.jetstream import topology
 from wf.jetstream.port import Port, Stored
 
@@ -26,11 +27,18 @@ Key = tuple[str, str]  # namespace, name
 
 
 class Registered(NamedTuple):
-    """A version, and when the broker stored it."""
+    """A version, and when it was registered."""
 
     version: str
-    registered_ms: int
     definition: Definition
+    time_ms: int
+    events_before: int | None  # the last event by then; None when who registered it did not say
+
+    def governs(self, sequence: int, time_ms: int) -> bool:
+        """Whether an event came after it. Either will do: clocks are set back, and a stream of
+        events that was made anew begins with 1."""
+        later = self.events_before is not None and sequence > self.events_before
+        return later or time_ms >= self.time_ms
 
 
 class Definitions:
@@ -102,10 +110,10 @@ class Definitions:
                 version,
             ):
                 raise ValueError(f"its document is {definition.qualified} {definition.version}")
-            versions = {
-                **versions,
-                version: Registered(version, stored.timestamp_ms, definition),
-            }
+            before = (stored.headers or {}).get(EVENTS_BEFORE, "")
+            newest = int(before) if before.isdecimal() else None
+            registered = Registered(version, definition, stored.timestamp_ms, newest)
+            versions = {**versions, version: registered}
         if versions:
             self._latest[namespace, name] = versions[max(versions, key=version_key)].definition
         else:

@@ -23,7 +23,7 @@ from orchestrator.advisories import Advisories
 from orchestrator.apply import Limits
 from orchestrator.cache import Cache
 from orchestrator.catalog import Catalog
-from orchestrator.correlator import SKEW_MS, Correlator
+from orchestrator.correlator import Correlator
 from orchestrator.definitions import Definitions
 from orchestrator.deploy import Deployment, deploy_directory
 from orchestrator.engine import Engine, Retention
@@ -131,9 +131,9 @@ class Orchestrator:
         self._schedules = Schedules(port, self._definitions, now_ms)
         self._sweeper = Sweeper(port)
         self._advisories = Advisories(port)
-        # Only with several servers may the clock of one be ahead of another's.
-        triggers = Triggers(self._definitions, skew_ms=SKEW_MS if settings.nats.replicas > 1 else 0)
-        self._correlator = Correlator(port, triggers, batch=settings.orchestrator.batch)
+        self._correlator = Correlator(
+            port, Triggers(self._definitions), batch=settings.orchestrator.batch
+        )
         self._admission = Admission(port, self._definitions, batch=settings.orchestrator.batch)
         self._recovery = Recovery(port)
         self._store = Store(port, Cache(settings.orchestrator.cache))

@@ -8,12 +8,11 @@ looks at it, when, and how often, and what was stored before the first deploymen
 from __future__ import annotations
 
 import hashlib
-from bisect import bisect_right
 from typing import Any, NamedTuple
 
 from orchestrator.definition import Definition, version_key
 from orchestrator.definition.nodes import Trigger
-from orchestrator.definitions import Definitions, Key
+from orchestrator.definitions import Definitions, Key, Registered
 from orchestrator.lifecycle import PREFIX
 from orchestrator.machine import triggering
 from orchestrator.machine.emitting import source_of
@@ -22,13 +21,6 @@ from wf.ids import triggered_id
 from wf.jetstream.port import Delivery, Outgoing
 
 JsonObject = dict[str, Any]
-
-
-class Governed(NamedTuple):
-    """From when on a version governs."""
-
-    from_ms: int
-    definition: Definition
 
 
 class Match(NamedTuple):
@@ -52,37 +44,33 @@ class Match(NamedTuple):
     def _hash(self) -> str:
         return triggering.key_of(self.trigger.strategy, self.fits[0].values)
 
-    def taken(self, stored: Delivery, event: Any) -> triggering.Taken:
+    def taken(self, stored: Delivery, event: JsonObject) -> triggering.Taken:
         """The event, to be put into a set with those of the same key."""
         same_key = [
             fit
             for fit in self.fits
             if triggering.key_of(self.trigger.strategy, fit.values) == self._hash
         ]
-        count, version = len(self.trigger.strategy.filters), self.definition.version
-        return triggering.Taken(
-            same_key, stored.sequence, stored.timestamp_ms, event, version, count
-        )
+        needed, version = len(self.trigger.strategy.filters), self.definition.version
+        return triggering.Taken(same_key, stored.sequence, event, version, needed)
 
 
 class Triggers:
-    def __init__(self, definitions: Definitions, *, skew_ms: int = 0) -> None:
-        """`skew_ms`: how far the clocks of the broker's servers may be apart."""
+    def __init__(self, definitions: Definitions) -> None:
         self.definitions = definitions
-        self._skew_ms = skew_ms
         self._seen = -1  # generation of the definitions that this is made from
-        self._governed: dict[Key, list[Governed]] = {}
+        self._versions: dict[Key, list[Registered]] = {}  # the latest first
         self._by_type: dict[str | None, list[Key]] = {}  # None: whatever the type
 
-    def match(self, event: JsonObject, time_ms: int) -> list[Match]:
-        """The triggers that want an event, which was stored at `time_ms`."""
+    def match(self, event: JsonObject, sequence: int, time_ms: int) -> list[Match]:
+        """The triggers that want an event; `sequence` and `time_ms` are those of its stream."""
         self._refresh()
         if not self._by_type:
             return []
         keys = dict.fromkeys((*self._by_type.get(event["type"], ()), *self._by_type.get(None, ())))
         found = []
         for key in keys:
-            definition = self._governing(key, time_ms)
+            definition = self._governing(key, sequence, time_ms)
             trigger = None if definition is None else definition.workflow.trigger
             if definition is None or trigger is None or _is_own(trigger, definition, event):
                 continue
@@ -94,7 +82,7 @@ class Triggers:
     def prefixes(self) -> set[str]:
         """Of the keys under which the latest versions collect events."""
         self._refresh()
-        latest = (timeline[-1].definition for timeline in self._governed.values())
+        latest = (versions[0].definition for versions in self._versions.values())
         return {
             prefix(definition)
             for definition in latest
@@ -102,33 +90,25 @@ class Triggers:
             and definition.workflow.trigger.strategy.kind == "all"
         }
 
-    def _governing(self, key: Key, time_ms: int) -> Definition | None:
-        timeline = self._governed[key]
-        at = bisect_right(timeline, time_ms + self._skew_ms, key=lambda one: one.from_ms) - 1
-        return timeline[at].definition if at >= 0 else None
+    def _governing(self, key: Key, sequence: int, time_ms: int) -> Definition | None:
+        found = (one for one in self._versions[key] if one.governs(sequence, time_ms))
+        latest = next(found, None)
+        return None if latest is None else latest.definition
 
     def _refresh(self) -> None:
         if self._seen == self.definitions.generation:
             return
         self._seen = self.definitions.generation
-        self._governed.clear()
+        self._versions.clear()
         self._by_type.clear()
         for key, versions in self.definitions.versions().items():
             triggers = [one.definition.workflow.trigger for one in versions]
             types = {type_ for trigger in triggers if trigger for type_ in _types(trigger)}
             if types:
-                self._governed[key] = _timeline(versions)
+                versions.sort(key=lambda one: version_key(one.version), reverse=True)
+                self._versions[key] = versions
                 for type_ in types:
                     self._by_type.setdefault(type_, []).append(key)
-
-
-def _timeline(versions: list[Any]) -> list[Governed]:
-    timeline: list[Governed] = []
-    for one in sorted(versions, key=lambda one: (one.registered_ms, version_key(one.version))):
-        if timeline and version_key(one.version) < version_key(timeline[-1].definition.version):
-            continue
-        timeline.append(Governed(one.registered_ms, one.definition))
-    return timeline
 
 
 def _types(trigger: Trigger) -> set[str | None]:
@@ -154,15 +134,11 @@ def prefix(definition: Definition) -> str:
     return f"{definition.namespace}.{definition.name}.{digits}"
 
 
-def start(namespace: str, name: str, version: str, entries: list[tuple[int, int, Any]]) -> Outgoing:
-    """Start the instance that these events make: (sequence, time_ms, event) of each. The same
-    events make the same instance."""
+def start(namespace: str, name: str, version: str, events: list[JsonObject]) -> Outgoing:
+    """Start the instance that these events make. The same events make the same instance."""
     workflow = subjects.qualified(namespace, name)
-    places = [(sequence, time_ms) for sequence, time_ms, _ in entries]
-    instance = triggered_id(workflow, places)
-    body = messages.start_body(
-        instance=instance, version=version, input=[event for _, _, event in entries]
-    )
+    instance = triggered_id(workflow, [triggering.identity(event) for event in events])
+    body = messages.start_body(instance=instance, version=version, input=events)
     return Outgoing(
         subjects.start(namespace, name),
         messages.encode(body),

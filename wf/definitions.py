@@ -15,6 +15,9 @@ from wf.jetstream import topology
 from wf.jetstream.port import WRONG_LAST_SEQUENCE, Accepted, Outgoing, Port, Stored
 from wf.storing import refused, store_one
 
+# Of a definition's message: the last event in CLOUD_EVENTS before it was registered.
+EVENTS_BEFORE = "Wf-Events-Before"
+
 _PREFIX = "$KV.WORKFLOW_DEFINITIONS."
 _PRETTY = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS
 
@@ -51,12 +54,19 @@ async def register(port: Port, definition: RegisteredDefinition) -> Literal["cre
 
     Raises DefinitionConflict with the differences, BrokerError when the bucket does not answer.
     """
+    # Not by the clock, which may be set back: then events would seem to be from before.
+    newest = await port.last_sequence(topology.CLOUD_EVENTS)
     expected = 0
     for _ in range(5):  # each further turn means that somebody else wrote in between
         outcome = await store_one(
             port,
             topology.WORKFLOW_DEFINITIONS,
-            Outgoing(definition.subject, definition.body, expected=expected),
+            Outgoing(
+                definition.subject,
+                definition.body,
+                expected=expected,
+                headers={EVENTS_BEFORE: str(newest)},
+            ),
         )
         if isinstance(outcome, Accepted):
             return "created"

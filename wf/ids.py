@@ -52,21 +52,18 @@ def scheduled_id(workflow: str, due_ms: int) -> str:
     return f"{name}-{due}-{digits}"
 
 
-def triggered_id(workflow: str, events: Sequence[tuple[int, int]]) -> str:
+def triggered_id(workflow: str, events: Sequence[str]) -> str:
     """The id of the instance of `workflow` (qualified) that these events start, and only they.
 
-    `events`: the stream sequence of each, and when the stream stored it. The time in the id is that
-    of the latest. Sixteen digits, because one second may start very many.
+    `events`: what tells each from all others. Twenty digits, because there may be very many.
     """
-    latest = datetime.fromtimestamp(max(time_ms for _, time_ms in events) / 1000, UTC)
     name = workflow.rpartition(".")[2][:TRIGGERED_READABLE]
-    text = "/".join([workflow, *(f"{sequence}@{time_ms}" for sequence, time_ms in events)])
-    digits = blake2b(text.encode(), digest_size=8).hexdigest()
-    return f"{name}-{latest.strftime('%Y%m%dT%H%M%SZ')}-{digits}"
+    digits = blake2b("/".join([workflow, *events]).encode(), digest_size=10).hexdigest()
+    return f"{name}-{digits}"
 
 
 SCHEDULED_READABLE = 36
-TRIGGERED_READABLE = 30
+TRIGGERED_READABLE = 43
 CHILD_READABLE = 40
 CHILD_DIGITS = 12
 

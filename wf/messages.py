@@ -183,7 +183,7 @@ def listener_body(*, from_ms: int, correlate: Any) -> JsonObject:
     return {"v": VERSION, "from_ms": from_ms, "correlate": correlate}
 
 
-def collection_body(*, seen: list[int], open: list[Any], done: list[Any]) -> JsonObject:
+def collection_body(*, seen: list[Any], open: list[Any], done: list[Any]) -> JsonObject:
     """An entry of WORKFLOW_COLLECTIONS (orchestrator/machine/triggering.py)."""
     return {"v": VERSION, "seen": seen, "open": open, "done": done}
 

@@ -3,18 +3,24 @@
 A set takes one event for each filter, all of which give the same value for correlations of the same
 name. The sets of one key are kept together in one entry of WORKFLOW_COLLECTIONS:
 
-    seen   the sequences of events that were taken, the latest ones at least
+    seen   [sequence, identity] of the events that were taken, of the latest ones at least
     open   sets that are not complete: {"values": {name: value}, "events": {filter: [sequence,
-           time_ms, event]}}, the oldest first
+           event]}}, the oldest first
     done   complete ones whose start may not be stored yet; with the `version` to start
 
 The key stands for the values of the correlations that all filters have, so that whatever may
 belong together has the same key, and events of other orders do not meet at one entry.
+
+An event is told from others by all that it says. A publisher that did not hear whether its event
+was stored publishes it again, as it was; the stream knows it only for two minutes.
 """
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any, NamedTuple
+
+import orjson
 
 from orchestrator.definition.nodes import Filter, Strategy
 from orchestrator.expressions import DEFAULT_LIMITS, Expression
@@ -24,7 +30,7 @@ from wf import messages
 
 JsonObject = dict[str, Any]
 
-KEEP_SEEN = 1000  # sequences of an entry that are kept though they are acknowledged
+KEEP_SEEN = 1000  # events that an entry remembers though they are acknowledged
 
 
 class Fit(NamedTuple):
@@ -80,18 +86,23 @@ def key_of(strategy: Strategy, values: JsonObject) -> str:
     return digest(tuple((name, "") for name in names), [values[name] for name in names])
 
 
+def identity(event: JsonObject) -> str:
+    """What tells an event from all others; the same for one that is published again."""
+    text = orjson.dumps(event, option=orjson.OPT_SORT_KEYS)
+    return hashlib.blake2b(text, digest_size=10).hexdigest()
+
+
 def empty() -> JsonObject:
     """The state of a key under which nothing is collected yet."""
     return messages.collection_body(seen=[], open=[], done=[])
 
 
 class Taken(NamedTuple):
-    """An event to be put into a set: what fits, and what its stream says about it."""
+    """An event to be put into a set."""
 
     fits: list[Fit]
-    sequence: int
-    time_ms: int
-    event: Any
+    sequence: int  # in its stream
+    event: JsonObject
     version: str  # of the definition that asks for it
     needed: int  # how many events make a set: as many as there are filters
 
@@ -102,9 +113,10 @@ def add(state: JsonObject, taken: Taken, floor: int) -> JsonObject:
     `floor`: all events up to it are acknowledged, as was read after the state: a message about one
     of them that is still around is a late copy.
     """
-    if taken.sequence <= floor or taken.sequence in state["seen"]:
+    known = identity(taken.event)
+    if taken.sequence <= floor or any(one[1] == known for one in state["seen"]):
         return state
-    entry = [taken.sequence, taken.time_ms, taken.event]
+    entry = [taken.sequence, taken.event]
     opened: list[JsonObject] = list(state["open"])
     at, fit = _place(opened, taken.fits)
     one = opened[at] if at < len(opened) else {"values": {}, "events": {}}
@@ -118,7 +130,7 @@ def add(state: JsonObject, taken: Taken, floor: int) -> JsonObject:
         done = [*done, {**one, "version": taken.version}]
     else:
         opened[at : at + 1] = [one]
-    seen = _pruned([*state["seen"], taken.sequence], floor)
+    seen = _pruned([*state["seen"], [taken.sequence, known]], floor)
     return {**state, "seen": seen, "open": opened, "done": done}
 
 
@@ -138,18 +150,18 @@ def _has_room(one: JsonObject, fit: Fit) -> bool:
     return all(same(values[name], value) for name, value in fit.values.items() if name in values)
 
 
-def _pruned(seen: list[int], floor: int) -> list[int]:
-    """A broker that was killed may have forgotten its latest acknowledgements, so that some below
-    the floor are kept as well."""
+def _pruned(seen: list[list[Any]], floor: int) -> list[list[Any]]:
+    """Events below the floor may come again, too: from a broker that was killed, which may have
+    forgotten acknowledgements, or from their publisher."""
     spare = len(seen) - KEEP_SEEN
     if spare <= 0:
         return seen
-    return [one for n, one in enumerate(seen) if n >= spare or one > floor]
+    return [one for n, one in enumerate(seen) if n >= spare or one[0] > floor]
 
 
-def in_order(done: JsonObject) -> list[list[Any]]:
-    """The entries of a complete set, in the order of the filters."""
-    return [done["events"][position] for position in sorted(done["events"], key=int)]
+def in_order(done: JsonObject) -> list[JsonObject]:
+    """The events of a complete set, in the order of the filters."""
+    return [done["events"][position][1] for position in sorted(done["events"], key=int)]
 
 
 def completed_by(done: JsonObject) -> int:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.machine.triggering import identity
 from wf import cloudevents, messages
 from wf.ids import child_id
 
@@ -28,8 +29,8 @@ ERROR = {
 PLACED = {"specversion": "1.0", "id": "1", "source": "/shop", "type": "order.placed"}
 BUILT = {
     "collection": messages.collection_body(
-        seen=[17],
-        open=[{"values": {"order": 4711}, "events": {"0": [17, 1763716502123, PLACED]}}],
+        seen=[[17, identity(PLACED)]],
+        open=[{"values": {"order": 4711}, "events": {"0": [17, PLACED]}}],
         done=[],
     ),
     "start": messages.start_body(instance="order-4711", input={"order_id": 4711}, version="1.0.0"),

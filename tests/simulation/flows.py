@@ -193,6 +193,14 @@ FLOWS: dict[str, list[JsonObject]] = {
         },
         {"sum": {"set": {"n": "${ (.[0] | map(.n) | add) + $context.heard }"}}},
     ],
+    "tells": [
+        {"placed": emit("placed", "${ .n }")},
+        {"up": call("add", **{"with": {"n": "${ .data.n }"}})},
+        {"paid": emit("paid", "${ .n }")},
+        {"then": {"set": {"n": "${ .data.n }"}}},
+    ],
+    "told": [{"up": call("add", **{"with": {"n": "${ .[0].data.n }"}})}],
+    "paired": [{"sum": {"set": {"n": "${ map(.data.n) | add }"}}}],
     "undoes": [
         {"first": undone(call("add"))},
         {
@@ -213,7 +221,16 @@ FLOWS: dict[str, list[JsonObject]] = {
 
 LIMITED = {"queues": 1}  # how many of these may run at once, of those with the same parity
 ENDLESS = frozenset({"rests"})  # only a cancel ends these
-NAMES = tuple(name for name in FLOWS if name != "poison")
+TRIGGERS: dict[str, JsonObject] = {  # these are started by events of "tells" alone
+    "told": {"any": [{"with": {"type": "placed"}}, {"with": {"type": "paid"}}]},
+    "paired": {
+        "all": [
+            {"with": {"type": "paid"}, "correlate": {"of": {"from": ".data.of"}}},
+            {"with": {"type": "placed"}, "correlate": {"of": {"from": ".data.of"}}},
+        ]
+    },
+}
+NAMES = tuple(name for name in FLOWS if name != "poison" and name not in TRIGGERS)
 
 # The status and output of a flow that was started with {"n": n} and left alone.
 EXPECTED: dict[str, Callable[[int], tuple[str, Any]]] = {
@@ -234,6 +251,7 @@ EXPECTED: dict[str, Callable[[int], tuple[str, Any]]] = {
     "disappointed": lambda n: ("completed", {"n": 8}),
     "careless": lambda n: ("completed", {"n": n}),
     "hears": lambda n: ("completed", {"n": n + 3}),
+    "tells": lambda n: ("completed", {"n": n + 1}),
     "undoes": lambda n: ("faulted", None),
     "queues": lambda n: ("completed", {"n": n + 2}),
     "rests": lambda n: ("cancelled", None),
@@ -285,11 +303,13 @@ POLICIES: dict[str, JsonObject] = {
 
 def _define(name: str) -> Definition:
     header = {"dsl": "1.0.3", "namespace": "default", "name": name, "version": "1.0.0"}
-    document: JsonObject = header
+    document: JsonObject = {"document": header, "do": FLOWS[name]}
     if name in LIMITED:
         wf = {"concurrency": LIMITED[name], "concurrencyKey": "${ .n % 2 }"}
-        document = {**header, "metadata": {"wf": wf}}
-    return parse({"document": document, "do": FLOWS[name]})
+        document["document"] = {**header, "metadata": {"wf": wf}}
+    if name in TRIGGERS:
+        document["schedule"] = {"on": TRIGGERS[name]}
+    return parse(document)
 
 
 DEFINITIONS: dict[str, Definition] = {name: _define(name) for name in FLOWS}

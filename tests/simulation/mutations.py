@@ -11,13 +11,15 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
-from orchestrator import engine, main, publisher, sending, sends, store
+from orchestrator import collector, engine, main, publisher, sending, sends, store
 from orchestrator import record as records
 from orchestrator.admission import Admission
+from orchestrator.collector import Collector
+from orchestrator.correlator import Correlator
 from orchestrator.engine import Engine
 from orchestrator.journal import Journal
 from orchestrator.lanes import Lanes
-from orchestrator.machine import control, results, slot
+from orchestrator.machine import control, results, slot, triggering
 from orchestrator.machine.step import Step
 from orchestrator.outbox import Outbox
 from orchestrator.parking import Parking
@@ -334,6 +336,54 @@ def count_fired_timers_as_pending() -> Iterator[Any]:
         self._pending = await self._port.count(topology.WORKFLOW_TIMERS)
 
     with patch.object(TimerCap, "look", look):
+        yield
+
+
+@mutation()
+def ack_events_before_their_starts() -> Iterator[Any]:
+    """CloudEvents are acknowledged before they are matched."""
+    match = Correlator._match
+
+    async def early(self: Correlator, taken: list[Any]) -> None:
+        for delivery in taken:
+            self._port.ack(delivery)
+        await match(self, taken)
+
+    with patch.object(Correlator, "_match", early):
+        yield
+
+
+@mutation()
+def take_a_set_out_before_its_start() -> Iterator[Any]:
+    """What is complete leaves its entry, and is started afterwards."""
+    write = Collector._write
+
+    async def early(self: Collector, before: Any, after: list[Any]) -> Any:
+        without = [one._replace(state={**one.state, "done": []}) for one in after]
+        stored = {one.key: one for one in await write(self, before, without)}
+        return [stored[one.key]._replace(state=one.state) for one in after if one.key in stored]
+
+    with patch.object(Collector, "_write", early):
+        yield
+
+
+@mutation()
+def forget_which_events_were_collected() -> Iterator[Any]:
+    """An event that comes again is the first of another set."""
+    add = triggering.add
+
+    def forgetful(state: dict[str, Any], taken: Any, floor: int) -> dict[str, Any]:
+        return add({**state, "seen": []}, taken, 0)
+
+    with patch.object(triggering, "add", forgetful):
+        yield
+
+
+@mutation(orchestrators=2)
+def collect_without_compare_and_set() -> Iterator[Any]:
+    """A set is written over what another orchestrator has put into it."""
+    message = collector._message
+    with patch.object(collector, "_message", lambda entry: replace(message(entry), expected=None)):
         yield
 
 

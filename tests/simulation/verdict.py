@@ -83,6 +83,7 @@ def problems(world: World) -> Iterator[str]:
         if instance in wishes:
             yield from _outcome(world, wishes[instance], record.snapshot, asked)
     yield from line.left(world.broker.streams[topology.WORKFLOW_PLACES])
+    yield from _triggered(world)
     letters = world.broker.streams[topology.DEAD_LETTERS].messages.values()
     if world.plan.poison and not any(".faulted." in f"{m.subject}." for m in letters):
         yield "the event that kills the engine is not among the dead letters"
@@ -145,6 +146,38 @@ def _undone(
     found = snapshot.get("compensated", {"done": 0, "failed": []})
     if found["done"] + len(found["failed"]) != done or (found["failed"] and not lossy):
         yield f"{instance}: {done} tasks were done that can be undone, of those {found}"
+
+
+def _triggered(world: World) -> Iterator[str]:
+    """Each event has started one instance, and each pair of events one; nothing else has."""
+    stream = world.broker.streams[topology.CLOUD_EVENTS]
+    told: set[str] = set()
+    types: dict[str, set[str]] = {}
+    for message in stream.messages.values():
+        event = orjson.loads(message.data)
+        if event["type"] in ("placed", "paid"):
+            told.add(event["id"])
+            types.setdefault(event["data"]["of"], set()).add(event["type"])
+    pairs = [of for of, found in types.items() if len(found) == 2]
+    started: dict[str, list[str]] = {"told": [], "paired": []}
+    for instance in instances_of(world):
+        snapshot = record_of(world, instance).snapshot
+        if snapshot is not None and snapshot["workflow"] in started:
+            events = snapshot["input"]
+            of = [event["data"]["of"] for event in events]
+            kinds = [event["type"] for event in events]
+            if snapshot["workflow"] == "paired" and (kinds != ["paid", "placed"] or of[0] != of[1]):
+                yield f"{instance} is started by {kinds} of {of}"
+            name = of[0] if snapshot["workflow"] == "paired" else events[0]["id"]
+            started[snapshot["workflow"]].append(name)
+    for workflow, wanted in (("told", sorted(told)), ("paired", sorted(pairs))):
+        if sorted(started[workflow]) != wanted:
+            yield f"{workflow} was started for {sorted(started[workflow])}, not for {wanted}"
+    entries = world.broker.streams[topology.WORKFLOW_COLLECTIONS].messages.values()
+    states = [orjson.loads(message.data) for message in entries if message.data]
+    left = sum(len(state["open"]) for state in states)
+    if left != len(types) - len(pairs) or any(state["done"] for state in states):
+        yield f"{left} sets wait, not {len(types) - len(pairs)}: {states}"
 
 
 def _outcome(

@@ -39,6 +39,7 @@ from tests.support.memory.stream import MemoryStream, Message
 from tests.support.server import make_settings
 from wf import subjects
 from wf.child import Child
+from wf.definitions import EVENTS_BEFORE
 from wf.errors import BrokerError
 from wf.jetstream import topology
 from wf.jetstream.port import Outgoing
@@ -188,7 +189,8 @@ class World:
                 self.broker.api(f"CONSUMER.CREATE.{stream.name}.{consumer.name}", body)
         for name, definition in flows.DEFINITIONS.items():
             subject = subjects.definition("default", name, definition.version)
-            self.broker.publish(Outgoing(subject, canonical_bytes(definition)))
+            headers = {EVENTS_BEFORE: "0"}
+            self.broker.publish(Outgoing(subject, canonical_bytes(definition), headers=headers))
 
     def _populate(self) -> None:
         for number in range(self.plan.orchestrators):

@@ -17,7 +17,7 @@ from orchestrator.machine.triggering import Taken
 from orchestrator.triggers import Triggers, start
 from tests.support.memory import MemoryBroker, connect
 from wf import schedules, subjects
-from wf.definitions import RegisteredDefinition
+from wf.definitions import EVENTS_BEFORE, RegisteredDefinition
 from wf.errors import DefinitionError
 from wf.ids import triggered_id
 from wf.jetstream.port import Stored
@@ -42,7 +42,7 @@ def trigger(on: str) -> Trigger:
 
 
 def event(type_: str = "placed", data: Any = None, **more: Any) -> dict[str, Any]:
-    return {"specversion": "1.0", "id": "1", "source": "/s", "type": type_, "data": data, **more}
+    return {"specversion": "1.0", "id": "", "source": "/s", "type": type_, "data": data, **more}
 
 
 # Definitions
@@ -128,92 +128,102 @@ def test_filters(on: str, data: Any, expected: list[int]) -> None:
 # Which version
 
 
-async def triggers(*deployed: tuple[str, int], skew_ms: int = 0) -> Triggers:
-    """Of definitions, each with the time at which it was stored."""
+async def triggers(*deployed: tuple[str, int, int | None]) -> Triggers:
+    """Of definitions, each with the time at which it was stored, and the last event before it."""
     definitions = Definitions(await connect(MemoryBroker()))
-    for n, (source, stored_ms) in enumerate(deployed):
+    for n, (source, stored_ms, before) in enumerate(deployed):
         definition = parse(source)
         subject = subjects.definition("default", definition.name, definition.version)
+        headers = None if before is None else {EVENTS_BEFORE: str(before)}
         data = canonical_bytes(definition)
-        await definitions._take(Stored(subject, data, None, n + 1, stored_ms))
-    return Triggers(definitions, skew_ms=skew_ms)
+        await definitions._take(Stored(subject, data, headers, n + 1, stored_ms))
+    return Triggers(definitions)
 
 
-def versions(found: Triggers, time_ms: int, one: dict[str, Any] | None = None) -> list[str]:
-    return [match.definition.version for match in found.match(one or event(), time_ms)]
+def versions(
+    found: Triggers, sequence: int, time_ms: int = 0, one: dict[str, Any] | None = None
+) -> list[str]:
+    matches = found.match(one or event(), sequence, time_ms)
+    return [match.definition.version for match in matches]
 
 
 async def test_an_event_is_for_the_latest_version_of_its_time() -> None:
     on = "{one: {with: {type: placed}}}"
     found = await triggers(
-        (text(on, "1.0.0"), 1000),
-        (text(on, "1.10.0"), 2000),
-        (text(on, "1.9.0"), 2500),  # never the latest
-        (text("{one: {with: {type: paid}}}", "2.0.0"), 3000),
-        (text(None, "3.0.0"), 4000),
+        (text(on, "1.0.0"), 1000, 10),
+        (text(on, "1.10.0"), 1000, 20),
+        (text(on, "1.9.0"), 1000, 25),  # never the latest
+        (text("{one: {with: {type: paid}}}", "2.0.0"), 1000, 30),
+        (text(None, "3.0.0"), 1000, 40),
     )
-    assert versions(found, 999) == []
-    assert versions(found, 1000) == ["1.0.0"]
-    assert versions(found, 1999) == ["1.0.0"]
-    assert versions(found, 2600) == ["1.10.0"]
-    assert versions(found, 3000) == []
-    assert versions(found, 3000, event("paid")) == ["2.0.0"]
-    assert versions(found, 4000, event("paid")) == []
+    assert versions(found, 10) == []
+    assert versions(found, 11) == ["1.0.0"]
+    assert versions(found, 20) == ["1.0.0"]
+    assert versions(found, 26) == ["1.10.0"]
+    assert versions(found, 31) == []
+    assert versions(found, 31, one=event("paid")) == ["2.0.0"]
+    assert versions(found, 41, one=event("paid")) == []
 
 
-async def test_a_cluster_whose_clocks_differ_loses_no_event_behind_a_deployment() -> None:
-    found = await triggers((text("{any: []}"), 20_000), skew_ms=10_000)
-    assert versions(found, 10_000) == ["1.0.0"]
-    assert versions(found, 9_999) == []
+async def test_a_stream_of_events_that_was_made_anew_goes_on_by_the_clock() -> None:
+    found = await triggers((text("{any: []}"), 5000, 10))
+    assert versions(found, 1, 5000) == ["1.0.0"]
+    assert versions(found, 1, 4999) == []
+
+
+async def test_without_word_of_who_registered_it_the_clock_counts() -> None:
+    found = await triggers((text("{any: []}"), 5000, None))
+    assert versions(found, 7, 5000) == ["1.0.0"]
+    assert versions(found, 7, 4999) == []
 
 
 async def test_a_deleted_version_starts_nothing() -> None:
-    found = await triggers((text("{any: []}"), 1000))
-    assert versions(found, 2000) == ["1.0.0"]
+    found = await triggers((text("{any: []}"), 0, 0))
+    assert versions(found, 1) == ["1.0.0"]
     subject = subjects.definition("default", "ship", "1.0.0")
-    await found.definitions._take(Stored(subject, b"", {"KV-Operation": "DEL"}, 2, 3000))
-    assert versions(found, 2000) == []
+    await found.definitions._take(Stored(subject, b"", {"KV-Operation": "DEL"}, 2, 0))
+    assert versions(found, 1) == []
 
 
 async def test_what_a_workflow_does_itself_starts_it_only_when_it_asks_for_the_type() -> None:
     own = "/workflows/default/ship"
     life = "io.serverlessworkflow.workflow.faulted.v1"
-    anything = await triggers((text("{any: [{with: {source: '${ true }'}}]}"), 0))
-    assert versions(anything, 1, event(source="/other")) == ["1.0.0"]
-    assert versions(anything, 1, event(source=own)) == []
-    assert versions(anything, 1, event(life, source="/other")) == []
-    named = await triggers(
-        (text(f"{{any: [{{with: {{type: {life}}}}}, {{with: {{type: a}}}}]}}"), 0)
-    )
-    assert versions(named, 1, event("a", source=own)) == ["1.0.0"]
-    assert versions(named, 1, event(life, source="/other")) == ["1.0.0"]
-    assert versions(named, 1, event(life, source=own)) == []
+    anything = await triggers((text("{any: [{with: {source: '${ true }'}}]}"), 0, 0))
+    assert versions(anything, 1, one=event(source="/other")) == ["1.0.0"]
+    assert versions(anything, 1, one=event(source=own)) == []
+    assert versions(anything, 1, one=event(life, source="/other")) == []
+    on = f"{{any: [{{with: {{type: {life}}}}}, {{with: {{type: a}}}}]}}"
+    named = await triggers((text(on), 0, 0))
+    assert versions(named, 1, one=event("a", source=own)) == ["1.0.0"]
+    assert versions(named, 1, one=event(life, source="/other")) == ["1.0.0"]
+    assert versions(named, 1, one=event(life, source=own)) == []
 
 
 # Starts
 
 
 def test_the_same_events_make_the_same_start() -> None:
-    entries = [(7, 1000, {"n": 1}), (9, 2000, {"n": 2})]
-    one, again = (start("sales", "ship", "1.0.0", entries) for _ in range(2))
-    assert one == again
+    events = [event(data=1), event(data=2)]
+    one = start("sales", "ship", "1.0.0", events)
+    again = start("sales", "ship", "1.1.0", [dict(reversed(one.items())) for one in events])
+    assert again.message_id == one.message_id, "whatever the order of their attributes"
+    other = start("sales", "ship", "1.0.0", [events[0], event(data=2, time="2026-01-01T00:00:00Z")])
+    assert other.message_id != one.message_id
     assert one.subject == "workflow.start.sales.ship"
     body = orjson.loads(one.data)
-    assert (body["version"], body["input"]) == ("1.0.0", [{"n": 1}, {"n": 2}])
+    assert (body["version"], body["input"]) == ("1.0.0", events)
     assert one.message_id == f"start:{body['id']}"
 
 
 def test_ids_of_instances_that_events_start_are_names_and_differ() -> None:
     name = "w" * 64
     made = {
-        triggered_id(workflow, [(sequence, time_ms)])
+        triggered_id(workflow, events)
         for workflow in (name, f"sales.{name}", "x")
-        for sequence in (1, 2)
-        for time_ms in (0, 1)
+        for events in (["a"], ["b"], ["a", "b"], ["b", "a"])
     }
     assert len(made) == 12
     assert all(subjects.is_name(one) for one in made)
-    assert triggered_id("x", [(1, 0), (2, 0)]).startswith("x-19700101T000000Z-")
 
 
 # Sets
@@ -222,12 +232,13 @@ def test_ids_of_instances_that_events_start_are_names_and_differ() -> None:
 def take(state: dict[str, Any], on: str, sequence: int, one: Any, floor: int = 0) -> dict[str, Any]:
     strategy = trigger(on).strategy
     fits = triggering.fits(strategy, one)
-    taken = Taken(fits, sequence, sequence * 10, one, "1.0.0", len(strategy.filters))
+    one = {**one, "id": one.get("id") or str(sequence)}
+    taken = Taken(fits, sequence, one, "1.0.0", len(strategy.filters))
     return triggering.add(state, taken, floor)
 
 
 def complete(state: dict[str, Any]) -> list[list[int]]:
-    return [[entry[0] for entry in triggering.in_order(done)] for done in state["done"]]
+    return [[int(one["id"]) for one in triggering.in_order(done)] for done in state["done"]]
 
 
 def test_a_set_has_one_event_of_each_filter_in_their_order() -> None:
@@ -248,6 +259,8 @@ def test_an_event_is_taken_once() -> None:
     assert take(state, PAIR, 4, event("placed", {"order": 5})) is state
     # Acknowledged by somebody else since: what is left of it here is a late copy.
     assert take(state, PAIR, 3, event("placed", {"order": 5}), floor=3) is state
+    # Published again, and stored once more.
+    assert take(state, PAIR, 9, event("placed", {"order": 5}, id="4")) is state
 
 
 def test_the_memory_of_an_entry_is_bounded_and_never_forgets_what_may_come_again() -> None:
@@ -257,7 +270,7 @@ def test_the_memory_of_an_entry_is_bounded_and_never_forgets_what_may_come_again
         state = {**state, "open": []}
     assert len(state["seen"]) == 1202, "none of them is acknowledged"
     state = take(state, PAIR, 1203, event("placed", {"order": 5}), floor=150)
-    assert state["seen"][0] == 151
+    assert state["seen"][0][0] == 151
     state = take(state, PAIR, 1204, event("placed", {"order": 5}), floor=1203)
     assert len(state["seen"]) == triggering.KEEP_SEEN
 

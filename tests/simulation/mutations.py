@@ -339,7 +339,10 @@ def count_fired_timers_as_pending() -> Iterator[Any]:
         yield
 
 
-@mutation()
+TELLING = tuple(Wish(f"i{n}", "tells", n, 2.0 * n, False, ()) for n in range(12))
+
+
+@mutation(wishes=TELLING, troubles=8)
 def ack_events_before_their_starts() -> Iterator[Any]:
     """CloudEvents are acknowledged before they are matched."""
     match = Correlator._match
@@ -353,7 +356,7 @@ def ack_events_before_their_starts() -> Iterator[Any]:
         yield
 
 
-@mutation()
+@mutation(wishes=TELLING, troubles=8)
 def take_a_set_out_before_its_start() -> Iterator[Any]:
     """What is complete leaves its entry, and is started afterwards."""
     write = Collector._write
@@ -367,7 +370,7 @@ def take_a_set_out_before_its_start() -> Iterator[Any]:
         yield
 
 
-@mutation()
+@mutation(wishes=TELLING, troubles=8)
 def forget_which_events_were_collected() -> Iterator[Any]:
     """An event that comes again is the first of another set."""
     add = triggering.add
@@ -379,7 +382,7 @@ def forget_which_events_were_collected() -> Iterator[Any]:
         yield
 
 
-@mutation(orchestrators=2)
+@mutation(wishes=TELLING, orchestrators=2)
 def collect_without_compare_and_set() -> Iterator[Any]:
     """A set is written over what another orchestrator has put into it."""
     message = collector._message

@@ -7,7 +7,13 @@ from dataclasses import dataclass
 
 from wf.activity import is_builtin, reserved
 from wf.errors import ConfigError
-from wf.settings.models import HttpSettings, PoolSettings, Settings
+from wf.settings.models import (
+    HttpSettings,
+    PoolSettings,
+    ScriptSettings,
+    Settings,
+    ShellSettings,
+)
 from wf.settings.problems import suggestion
 from wf.subjects import NAME_RULE, RESERVED_PREFIX, is_name
 
@@ -21,12 +27,18 @@ class Builtin:
     activities: tuple[str, ...]
     module: str  # dotted, not a path
 
-    def settings(self, settings: Settings) -> HttpSettings:
-        found: HttpSettings = getattr(settings.builtin, self.key)
+    def settings(self, settings: Settings) -> BuiltinKind:
+        found: BuiltinKind = getattr(settings.builtin, self.key)
         return found
 
 
-BUILTINS = (Builtin("wf-http", "http", ("wf-http", "wf-openapi"), "wf.builtin.http_calls"),)
+BuiltinKind = HttpSettings | ShellSettings | ScriptSettings
+
+BUILTINS = (
+    Builtin("wf-http", "http", ("wf-http", "wf-openapi"), "wf.builtin.http_calls"),
+    Builtin("wf-shell", "shell", ("wf-shell",), "wf.builtin.shell"),
+    Builtin("wf-script", "script", ("wf-script",), "wf.builtin.script"),
+)
 
 
 @dataclass(slots=True, frozen=True)

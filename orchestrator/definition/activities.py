@@ -14,17 +14,16 @@ def calls(workflow: Workflow, problems: Problems) -> Mapping[str, Problem]:
     """Name → the warning for the place that calls it first."""
     found: dict[str, Problem] = {}
     for pointer, node in workflow.nodes.items():
-        if node.kind != "call" or node.pointer != pointer:
-            continue
         body = getattr(node, "body", None)
-        if isinstance(body, Call) and body.activity not in found:
-            found[body.activity] = problems.at(f"{pointer}/call", _unannounced(body.activity))
+        if node.pointer == pointer and isinstance(body, Call) and body.activity not in found:
+            place = f"{pointer}/{node.kind}"  # call, or run
+            found[body.activity] = problems.at(place, _unannounced(body.activity))
     return found
 
 
 def _unannounced(activity: str) -> str:
     if activity.startswith(RESERVED_PREFIX):
-        kind = activity.removeprefix(RESERVED_PREFIX)
+        kind = activity.removeprefix(RESERVED_PREFIX).replace("openapi", "http")
         remedy = f"say enabled = true in [builtin.{kind}] of a pool.toml"
     else:
         remedy = "correct the name, or start a worker that has it"

@@ -43,12 +43,12 @@ def http(compiler: Compiler, place: str, given: Any, scope: Scope) -> Call | Non
     fields.update(target)
     for key in ("headers", "query"):
         if key in given:
-            fields[key] = _map(compiler, f"{place}/{key}", given[key], scope)
+            fields[key] = mapping(compiler, f"{place}/{key}", given[key], scope)
     if "body" in given:
-        fields["body"] = _data(compiler, f"{place}/body", given["body"], scope)
+        fields["body"] = data(compiler, f"{place}/body", given["body"], scope)
     fields.update(_options(compiler, place, given))
     fields["authentication"] = access.template
-    return _call(compiler, "wf-http", fields, access.secrets)
+    return builtin_call(compiler, "wf-http", fields, access.secrets)
 
 
 def openapi(compiler: Compiler, place: str, given: Any, scope: Scope) -> Call | None:
@@ -66,10 +66,10 @@ def openapi(compiler: Compiler, place: str, given: Any, scope: Scope) -> Call | 
     if "operationId" in given:
         name, at = given["operationId"], f"{place}/operationId"
         compiler.problems.text(at, name, "`operationId`")
-        fields["operationId"] = _data(compiler, at, name, scope)
+        fields["operationId"] = data(compiler, at, name, scope)
     if "parameters" in given:
         at = f"{place}/parameters"
-        fields["parameters"] = _map(compiler, at, given["parameters"], scope)
+        fields["parameters"] = mapping(compiler, at, given["parameters"], scope)
     fields.update(_options(compiler, place, given))
     access = authentications.NONE
     if "authentication" in given:
@@ -77,7 +77,7 @@ def openapi(compiler: Compiler, place: str, given: Any, scope: Scope) -> Call | 
             compiler, f"{place}/authentication", given["authentication"], scope
         )
     fields["authentication"] = access.template
-    return _call(compiler, "wf-openapi", fields, access.secrets | own.secrets)
+    return builtin_call(compiler, "wf-openapi", fields, access.secrets | own.secrets)
 
 
 def _document(
@@ -85,9 +85,9 @@ def _document(
 ) -> tuple[Template, Authentication]:
     """`uri`, `variables` and `authentication` of an external resource; and the last by itself."""
     if value is None:
-        return _constant(None), authentications.NONE
+        return constant(None), authentications.NONE
     if compiler.problems.mapping(place, value, "`document`") is None:
-        return _constant(None), authentications.NONE
+        return constant(None), authentications.NONE
     compiler.problems.keys(place, value, ("name", "endpoint"))
     _need(compiler, place, value, ("endpoint",))
     if "name" in value:
@@ -99,9 +99,14 @@ def _document(
     return _object({**fields, "authentication": access.template}), access
 
 
-def _call(
-    compiler: Compiler, activity: str, fields: dict[str, Template], secrets: frozenset[str]
+def builtin_call(
+    compiler: Compiler,
+    activity: str,
+    fields: dict[str, Template],
+    secrets: frozenset[str] = NOTHING,
 ) -> Call:
+    """A call of a built-in activity with these fields of its request; `secrets` are those that it
+    needs by name."""
     request = _object(fields)
     rest, deferred = deferring.cut(compiler, request, secrets)
     return Call(activity, _object({"request": rest}), deferred=deferred)
@@ -112,7 +117,8 @@ def _object(fields: dict[str, Template]) -> Template:
     return Template(used, fields=tuple(fields.items()))
 
 
-def _constant(value: Any) -> Template:
+def constant(value: Any) -> Template:
+    """What is an option, and no expression."""
     return Template(NOTHING, value=value)
 
 
@@ -122,7 +128,7 @@ def _need(compiler: Compiler, place: str, given: dict[str, Any], keys: tuple[str
             compiler.problems.add(place, f"needs `{key}`")
 
 
-def _data(
+def data(
     compiler: Compiler, place: str, value: Any, scope: Scope, known: frozenset[str] = KNOWN
 ) -> Template:
     """Any value with expressions in it, those over `$secrets` too."""
@@ -131,22 +137,25 @@ def _data(
     return template
 
 
-def _map(compiler: Compiler, place: str, value: Any, scope: Scope) -> Template:
+def mapping(
+    compiler: Compiler, place: str, value: Any, scope: Scope, known: frozenset[str] = KNOWN
+) -> Template:
+    """An object of data, or an expression that gives it."""
     if type(value) is not dict and not _is_expression(value):
         compiler.problems.add(
             place, f"must be an object or an expression `${{ … }}`, found {kind_of(value)}"
         )
-        return _constant(None)
-    return _data(compiler, place, value, scope)
+        return constant(None)
+    return data(compiler, place, value, scope, known)
 
 
 def _method(compiler: Compiler, place: str, value: Any, scope: Scope) -> Template:
     text = compiler.problems.text(place, value, "`method`")
     if text is None or _is_expression(text):
-        return _data(compiler, place, value, scope)
+        return data(compiler, place, value, scope)
     if not _METHOD.match(text):
         compiler.problems.add(place, f'"{text}" is no HTTP method: write one such as get or post')
-    return _constant(text.upper())
+    return constant(text.upper())
 
 
 def _endpoint(
@@ -168,9 +177,9 @@ def _endpoint(
     if text is None:
         return {}, access
     if _is_expression(text):
-        return {"uri": _data(compiler, place, text, scope, known)}, access
+        return {"uri": data(compiler, place, text, scope, known)}, access
     compiler.template(place, text, known, scope)  # says what is wrong with `…${ … }…`
-    return {"uri": _constant(text), "variables": _variables(compiler, place, text)}, access
+    return {"uri": constant(text), "variables": _variables(compiler, place, text)}, access
 
 
 def _variables(compiler: Compiler, place: str, uri: str) -> Template:
@@ -184,7 +193,7 @@ def _variables(compiler: Compiler, place: str, uri: str) -> Template:
     for name in uritemplate.URITemplate(uri).variable_names:
         read = compile_expression(f".[{json.dumps(name)}]")
         fields[name] = Template(frozenset(read.variables), expression=read)
-    return _object(fields) if fields else _constant({})
+    return _object(fields) if fields else constant({})
 
 
 def _options(compiler: Compiler, place: str, given: dict[str, Any]) -> dict[str, Template]:
@@ -197,7 +206,7 @@ def _options(compiler: Compiler, place: str, given: dict[str, Any]) -> dict[str,
         compiler.problems.add(
             f"{place}/redirect", f"must be true or false, found {kind_of(redirect)}"
         )
-    return {"output": _constant(output), "redirect": _constant(redirect)}
+    return {"output": constant(output), "redirect": constant(redirect)}
 
 
 def _is_expression(value: Any) -> bool:

@@ -82,7 +82,8 @@ def _check_activity(compiler: Compiler, place: str, name: str) -> None:
         problems.add(
             place,
             f'names that begin with "{RESERVED_PREFIX}" are those of built-in activities: write'
-            f" {' or '.join(f'`call: {call}`' for call in builtin_calls.COMPILERS)}",
+            f" {', '.join(f'`call: {call}`' for call in builtin_calls.COMPILERS)}, `run: shell` or"
+            " `run: script`",
         )
 
 

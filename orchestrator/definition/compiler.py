@@ -30,7 +30,7 @@ DEFERRED = frozenset({"secrets", "authorization"})
 _ELSEWHERE = {
     "secrets": (
         "`$secrets` would be stored here: use it only in the `with` of `call: http` and"
-        " `call: openapi`, and in authentications"
+        " `call: openapi`, in `run: shell` and `run: script`, and in authentications"
     ),
     "authorization": (
         "`$authorization` is not known here, or would be stored here: use it only in the request"

@@ -12,7 +12,7 @@ from orchestrator.definition import (
     kinds,
     listening,
     looping,
-    running,
+    processes,
     trying,
 )
 from orchestrator.definition.compensating import COMPENSATE, compensation
@@ -45,7 +45,7 @@ KINDS: dict[str, Kind] = {
     "fork": Kind(("fork",), forking.fork),
     "listen": Kind(("listen", "foreach"), listening.listen),
     "raise": Kind(("raise",), kinds.raise_),
-    "run": Kind(("run",), running.run),
+    "run": Kind(("run",), processes.run),
     "set": Kind(("set",), kinds.set_),
     "switch": Kind(("switch",), kinds.switch),
     "try": Kind(("try", "catch"), trying.try_),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from orchestrator.definition.nodes import RunWorkflow
+from orchestrator.definition.nodes import Call, RunWorkflow
+from orchestrator.machine.calling import CallHandler
 from orchestrator.machine.children import ChildHandler
 from orchestrator.machine.errors import Fault
 from orchestrator.machine.handler import Handler
 from orchestrator.machine.step import Step
 
-_HANDLERS: dict[type, Handler] = {RunWorkflow: ChildHandler()}
+_HANDLERS: dict[type, Handler] = {Call: CallHandler(), RunWorkflow: ChildHandler()}
 
 
 class RunHandler(Handler):
@@ -27,6 +28,9 @@ class RunHandler(Handler):
 
     def run_failed(self, step: Step, frame: str, fault: Fault) -> None:
         _of(step, frame).run_failed(step, frame, fault)
+
+    def run_abandoned(self, step: Step, frame: str) -> None:
+        _of(step, frame).run_abandoned(step, frame)
 
     def reopen(self, step: Step, frame: str, left_ms: int | None) -> None:
         _of(step, frame).reopen(step, frame, left_ms)

@@ -8,6 +8,7 @@ import secrets
 import sys
 import tempfile
 import time
+import traceback
 from pathlib import Path
 
 from tests.faults import storm
@@ -42,6 +43,7 @@ def run(seed: str) -> storm.Report | None:
     try:
         report = asyncio.run(storm.episode(root, seed, EPISODE_S, external=external))
     except AssertionError as error:
+        traceback.print_exc(file=sys.stdout)
         print(f"storm {seed} fails: {error}")
         print(f"the pool's files are in {root}")
         print(f"repeat it with: {sys.executable} -m tests.faults --seed {seed}", flush=True)

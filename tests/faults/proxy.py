@@ -64,7 +64,8 @@ class Cable:
     def _tear(self) -> None:
         for writer in [*self._near, *self._far]:
             if (sock := writer.get_extra_info("socket")) is not None:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RST)
+                with suppress(OSError):  # it is being closed already
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RST)
             writer.transport.abort()
 
     def _forget(self) -> None:

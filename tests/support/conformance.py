@@ -469,11 +469,18 @@ do: [{ask: {call: pet, with: {id: 3}}}]
             asks("{oauth2: {authority: 'https://id.example', grant: client_credentials, "
                  "client: {id: me, secret: {use: key}}}}"),
             "/client/secret", "must be a non-empty string"),
-    # Not supported yet
-    refused("run-shell-stdin-and-arguments, run-shell-external-script",
-            "do: [{ask: {run: {shell: {command: ls}}}}]",
-            "/do/0/ask/run/shell", "not supported yet"),
-    refused("run-script-with-arguments, run-script-with-stdin-and-arguments",
-            "do: [{ask: {run: {script: {language: js, code: '1'}}}}]",
-            "/do/0/ask/run/script", "not supported yet"),
+    # Programs of the workers' hosts
+    runs("run-shell-stdin-and-arguments, run-shell-external-script",
+         "do: [{ask: {run: {shell: {command: ./count.sh, arguments: ['${ .id }', 'x y'], "
+         "stdin: '${ .id }', environment: {MODE: fast}}, return: all}}}]",
+         input=WHO, stubs={"wf-shell": {"code": 0, "stdout": "1", "stderr": ""}},
+         output={"code": 0, "stdout": "1", "stderr": ""},
+         sent={"request": {"command": "./count.sh", "arguments": [WHO["id"], "x y"],
+                           "environment": {"MODE": "fast"}, "stdin": WHO["id"], "return": "all"}}),
+    runs("run-script-with-arguments, run-script-with-stdin-and-arguments",
+         "do: [{ask: {run: {script: {language: js, code: 'log(1)', arguments: ['${ .id }'], "
+         "stdin: in}}}}]",
+         input=WHO, stubs={"wf-script": "1"}, output="1",
+         sent={"request": {"language": "js", "code": "log(1)", "arguments": [WHO["id"]],
+                           "stdin": "in", "return": "stdout"}}),
 ]  # fmt: skip

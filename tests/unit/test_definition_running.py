@@ -32,7 +32,7 @@ def test_a_workflow_is_run_awaited_and_by_its_latest_version():
 @pytest.mark.parametrize(
     ("run", "place", "words"),
     [
-        ({}, "/do/0/t/run", "runs nothing: give it one of workflow"),
+        ({}, "/do/0/t/run", "runs nothing: give it one of script, shell, workflow"),
         ({"container": {"image": "x"}}, "/do/0/t/run/container", "containers are not supported"),
         ({**GOOD, "await": "no"}, "/do/0/t/run/await", "must be true or false"),
         ({**GOOD, "return": "all"}, "/do/0/t/run/return", "a workflow has no `all`"),
@@ -56,6 +56,41 @@ def test_a_workflow_is_run_awaited_and_by_its_latest_version():
             "an object or an expression",
         ),
         ({"workflow": "ship"}, "/do/0/t/run/workflow", "must be an object"),
+        ({"shell": {}}, "/do/0/t/run/shell", "needs `command`"),
+        ({"shell": {"command": "a", "stdn": "b"}}, "/do/0/t/run/shell/stdn", "stdin"),
+        ({"shell": {"command": "a"}, "await": False}, "/do/0/t/run/await", "of its own"),
+        ({"shell": {"command": 5}}, "/do/0/t/run/shell/command", "non-empty string"),
+        (
+            {"shell": {"command": "a", "arguments": {"a": 1}}},
+            "/do/0/t/run/shell/arguments",
+            "one argument per item",
+        ),
+        (
+            {"shell": {"command": "a", "environment": []}},
+            "/do/0/t/run/shell/environment",
+            "an object or an expression",
+        ),
+        (
+            {"shell": {"command": "a", "stdin": "${ $authorization }"}},
+            "/do/0/t/run/shell/stdin",
+            "$authorization",
+        ),
+        (
+            {"script": {"language": "js", "code": ""}},
+            "/do/0/t/run/script/code",
+            "non-empty string",
+        ),
+        ({"script": {"language": "python"}}, "/do/0/t/run/script", "needs `code`"),
+        (
+            {"script": {"language": "ruby", "code": "1"}},
+            "/do/0/t/run/script/language",
+            "must be one of js, python",
+        ),
+        (
+            {"script": {"language": "js", "source": {"endpoint": "https://x"}}},
+            "/do/0/t/run/script/source",
+            "is not fetched",
+        ),
     ],
 )
 def test_what_is_wrong_is_refused_with_its_place(run, place, words):

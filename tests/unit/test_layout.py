@@ -140,6 +140,8 @@ DOCUMENTED_TABLES = [
     ("orchestrator", "limits"),
     ("builtin",),
     ("builtin", "http"),
+    ("builtin", "shell"),
+    ("builtin", "script"),
     ("secrets",),
     ("workers",),
     ("workers", "retry"),
@@ -173,7 +175,7 @@ def test_no_documented_key_is_forgotten_here():
 def test_the_defaults_shown_in_comments_are_the_defaults(tmp_path):
     # optional keys show an example instead, and the store's default follows from state_dir
     examples = {"servers", "credentials", "nkey", "user", "password", "store_dir"}
-    examples |= {"tls_ca", "tls_cert", "tls_key", "proxy", "ca", "dir"}
+    examples |= {"tls_ca", "tls_cert", "tls_key", "proxy", "ca", "dir", "commands", "python", "js"}
     shown: dict[str, object] = {}
     for table, keys in documented().items():
         if table in DOCUMENTED_TABLES:

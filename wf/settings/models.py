@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator
 
 from wf.durations import parse_duration, parse_size
 from wf.subjects import NAME_RULE, is_name
@@ -106,6 +106,20 @@ Processes = Annotated[int | ProcessRange, PlainValidator(_processes)]
 Name = Annotated[str, BeforeValidator(_named)]
 Names = Annotated[list[Name], BeforeValidator(_listed)]
 Texts = Annotated[list[str], BeforeValidator(_listed)]
+
+
+def _program(value: str) -> str:
+    if not value.startswith("/") or value.endswith("/"):
+        raise ValueError('must be the absolute path of a program, such as "/usr/bin/jq"')
+    return value
+
+
+def _command(value: str) -> str:
+    return value if value == "*" else _program(value)
+
+
+Program = Annotated[str, AfterValidator(_program)]
+Command = Annotated[str, AfterValidator(_command)]  # a program, or "*": anything, by /bin/sh
 Prefetch = Annotated[int | Literal["auto"], BeforeValidator(_prefetch)]
 Level = Annotated[
     Literal["DEBUG", "INFO", "WARNING", "ERROR"],
@@ -240,10 +254,29 @@ class HttpSettings(Section):
     document_age: Duration = Field(default=300.0, ge=0)  # seconds
 
 
+class ShellSettings(Section):
+    """`run: shell`."""
+
+    enabled: bool = False
+    commands: tuple[Command, ...] = ()
+    max_output: Size = Field(default=1024 * 1024, ge=1024, le=64 * 1024 * 1024)  # bytes
+
+
+class ScriptSettings(Section):
+    """`run: script`."""
+
+    enabled: bool = False
+    python: Program | None = None  # interpreters
+    js: Program | None = None
+    max_output: Size = Field(default=1024 * 1024, ge=1024, le=64 * 1024 * 1024)  # bytes
+
+
 class BuiltinSettings(Section):
     """Activities that come with the program."""
 
     http: HttpSettings = HttpSettings()
+    shell: ShellSettings = ShellSettings()
+    script: ScriptSettings = ScriptSettings()
 
 
 class SecretsSettings(Section):

@@ -14,6 +14,7 @@ JsonObject = dict[str, Any]
 
 LATEST_MS = 253_402_300_799_000  # the end of the year 9999
 ADMIT = "admit"  # the verb of the command that gives a place (orchestrator/admission.py)
+_OUTCOMES = messages.OUTCOMES | messages.SIGNS
 FLUSH_TIMER = "flush"  # the shell's own timer: publish what was refused (see outbox.py)
 
 
@@ -180,8 +181,8 @@ def _child(run: str, body: JsonObject) -> JsonObject:
 
 def _result(activity: str, body: JsonObject) -> JsonObject:
     outcome = body.get("outcome")
-    if type(outcome) is not str or outcome not in messages.OUTCOMES:
-        raise MessageError(f'"outcome" {outcome!r} is not one of {sorted(messages.OUTCOMES)}')
+    if type(outcome) is not str or outcome not in _OUTCOMES:
+        raise MessageError(f'"outcome" {outcome!r} is not one of {sorted(_OUTCOMES)}')
     for key in ("run", "attempt"):
         if type(body.get(key)) is not int:
             raise MessageError(f'"{key}" must be an integer, found {body.get(key)!r}')

@@ -101,6 +101,7 @@ def task_message(snapshot: JsonObject, number: int, trace: str | None) -> Outgoi
         pointer=run["pointer"],
         input=run["input"],
         alone="alone" in run,
+        liveness=run.get("liveness"),
     )
     return Outgoing(
         subjects.task(run["activity"]),

@@ -122,6 +122,15 @@ def leave_place(key: str, message_id: str | None = None) -> Outgoing:
     return _taken_out(subjects.place(key), message_id)
 
 
+def _overdue(snapshot: JsonObject, body: JsonObject, message_id: str) -> tuple[str, Outgoing]:
+    said = {key: body[key] for key in ("run", "attempt", "heard_ms") if key in body}
+    return topology.WORKFLOW_EVENTS, Outgoing(
+        subjects.completed(snapshot["id"], body["activity"]),
+        messages.encode(messages.sign_body(outcome=messages.OVERDUE, **said)),
+        message_id=message_id,
+    )
+
+
 def _start_later(_snapshot: JsonObject, body: JsonObject, message_id: str) -> tuple[str, Outgoing]:
     message = schedules.message(
         body["namespace"],
@@ -144,6 +153,7 @@ BUILDERS: Mapping[str, Builder] = {
     UNLISTEN: _unlisten,
     TAKE_PLACE: _take_place,
     LEAVE_PLACE: _leave_place,
+    messages.OVERDUE: _overdue,
 }
 
 

@@ -33,6 +33,7 @@ class Context:
     attempt: int = 1  # 1 for the first; grows with retries and after crashes
     deadline: datetime = field(default_factory=lambda: datetime.now(UTC) + timedelta(minutes=5))
     traceparent: str | None = None  # W3C trace context, as the start of the workflow gave it
+    heartbeat_details: Any = None  # of the last heartbeat of the attempt before, if there was one
     cancelled: threading.Event = field(default_factory=threading.Event)
     _heartbeat: Callable[[Any], None] = field(default=_ignore, repr=False)
 
@@ -68,9 +69,11 @@ class Context:
         )
 
     def heartbeat(self, details: Any = None) -> None:
-        """Say that the call goes on; from any thread.
+        """Say that the call goes on; from any thread, as often as you like.
 
-        The worker keeps the task's lease by itself, so this is never needed to stay alive.
-        `details` (JSON) are logged, and are part of the error if the call times out.
+        It is needed only where the definition says `metadata.wf.heartbeat`: then the call fails
+        when none comes in that time, and the next attempt finds the `details` of the last
+        one (JSON, up to 4096 bytes) in its `heartbeat_details`. Everywhere they are
+        logged, and part of the error if the call times out.
         """
         self._heartbeat(details)

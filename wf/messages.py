@@ -25,6 +25,17 @@ OUT_OF_MEMORY = "out-of-memory"  # the same, by the kernel's out-of-memory kille
 UNDELIVERABLE = "undeliverable"  # the last delivery that max_deliver allows, not run: `error`
 OUTCOMES = frozenset({COMPLETED, FAILED, TIMED_OUT, CRASHED, OUT_OF_MEMORY, UNDELIVERABLE})
 
+# What is said besides of an attempt whose task has `liveness`.
+STARTED = "started"  # it is about to run; maybe `retry`
+HEARTBEAT = "heartbeat"  # it still runs; maybe `details`
+EXPIRED = "expired"  # it came to a worker after `start_by_ms`, and was not run
+REDELIVERED = "redelivered"  # it came once more, so whoever had it is gone; it was not run
+OVERDUE = "overdue"  # the engine's own: its time was up; maybe `heard_ms`
+SIGNS_OF_LIFE = frozenset({STARTED, HEARTBEAT})
+SIGNS = frozenset({*SIGNS_OF_LIFE, EXPIRED, REDELIVERED, OVERDUE})
+
+START_GRACE_MS = 1000  # after `start_by_ms`: for the word of a start to be stored
+
 
 def encode(body: JsonObject) -> bytes:
     """Compact JSON. Raises MessageError for what JSON cannot hold (NaN is stored as null)."""
@@ -87,10 +98,12 @@ def task_body(
     pointer: str,
     input: Any,
     alone: bool = False,
+    liveness: JsonObject | None = None,
 ) -> JsonObject:
     """`activity.tasks.<activity>`. `workflow` is qualified, `pointer` the task's JSON pointer.
 
     `alone`: a worker died while the run was with it, so its process runs nothing beside it.
+    `liveness`: {"start_by_ms"?, "heartbeat_ms"?, "details"?}, when the definition wants to be told.
     """
     body = {
         "v": VERSION,
@@ -104,7 +117,15 @@ def task_body(
     }
     if alone:
         body["alone"] = True
+    if liveness is not None:
+        body["liveness"] = liveness
     return body
+
+
+def sign_body(*, run: int, attempt: int, outcome: str, **more: Any) -> JsonObject:
+    """One of SIGNS. `more`: `retry` when it started (as in `failed_body`), `details` of a
+    heartbeat, `heard_ms` of what is overdue."""
+    return {"v": VERSION, "run": run, "attempt": attempt, "outcome": outcome, **more}
 
 
 def completed_body(*, run: int, attempt: int, output: Any) -> JsonObject:
@@ -122,6 +143,7 @@ def failed_body(
     crash_limit: int | None = None,
     suspects: int | None = None,
     evidence: JsonObject | None = None,
+    heartbeat_details: Any = None,
 ) -> JsonObject:
     """A result that is not a success.
 
@@ -132,6 +154,7 @@ def failed_body(
     so does `suspects`: how many tasks were running when the worker died, this one included; 0 when
     this one is not suspected.
     `evidence`: what dead letters keep (exit status, signal, memory, stack dump, deliveries).
+    `heartbeat_details`: of the last heartbeat, for the next attempt.
     """
     body: JsonObject = {
         "v": VERSION,
@@ -149,6 +172,8 @@ def failed_body(
         body["suspects"] = suspects
     if evidence is not None:
         body["evidence"] = evidence
+    if heartbeat_details is not None:
+        body["heartbeat_details"] = heartbeat_details
     return body
 
 
@@ -217,7 +242,10 @@ def task_message_id(instance: str, run: int, attempt: int) -> str:
 
 
 def result_message_id(instance: str, run: int, attempt: int, outcome: str) -> str:
-    """`…:done` for what the activity itself gave, `…:crashed` for what was said of its worker."""
+    """`…:done` for what the activity itself gave, `…:crashed` for what was said of its worker,
+    `…:<outcome>` for signs."""
+    if outcome in SIGNS:
+        return f"{instance}:{run}:{attempt}:{outcome}"
     suffix = "crashed" if outcome in (CRASHED, OUT_OF_MEMORY, UNDELIVERABLE) else "done"
     return f"{instance}:{run}:{attempt}:{suffix}"
 

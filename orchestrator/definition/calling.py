@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from orchestrator.definition import builtin_calls, servers
+from orchestrator.definition import builtin_calls, liveness, servers
 from orchestrator.definition.compiler import INSIDE, NOTHING, Compiler, Scope
 from orchestrator.definition.kinds import Late, entering
 from orchestrator.definition.nodes import Call, Template
@@ -32,6 +32,7 @@ def call(
     if compiled is None:
         return None
     compiled = servers.at_server(compiler, pointer, source, compiled)
+    compiled = liveness.watched(compiler, pointer, source, compiled)
     used = NOTHING if compiled.deferred is None else compiled.deferred.variables
     late = entering(compiled.arguments, *compiled.inputs) | (used & {"task"})
     return compiled, late

@@ -9,6 +9,13 @@ from orchestrator.definition.problems import Problems, kind_of
 
 JsonObject = dict[str, Any]
 
+HEARTBEAT = "heartbeat"
+SCHEDULE_TO_START = "scheduleToStart"
+_OF_CALLS = dict.fromkeys(
+    (HEARTBEAT, SCHEDULE_TO_START),
+    "is about the worker of an activity: write it at a `call`, or use `timeout`",
+)
+
 
 def task_metadata(
     problems: Problems, pointer: str, source: JsonObject, allowed: Iterable[str]
@@ -24,7 +31,7 @@ def task_metadata(
     found = problems.mapping(place, metadata["wf"], "`wf`")
     if found is None:
         return {}
-    problems.keys(place, found, allowed)
+    problems.keys(place, found, allowed, _OF_CALLS)
     return found
 
 

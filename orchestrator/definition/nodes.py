@@ -169,6 +169,15 @@ class Call:
         Template, ...
     ] = ()  # of the functions on the way to the activity, outermost first
     deferred: Deferred | None = None
+    liveness: Liveness | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Liveness:
+    """`metadata.wf.scheduleToStart` and `heartbeat` of a call; one of them at least."""
+
+    start_ms: int | None
+    heartbeat_ms: int | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from orchestrator.definition import (
 )
 from orchestrator.definition.compensating import COMPENSATE, compensation
 from orchestrator.definition.compiler import BEFORE, EXPORT, INSIDE, Compiler, Scope
-from orchestrator.definition.metadata import task_metadata
+from orchestrator.definition.metadata import HEARTBEAT, SCHEDULE_TO_START, task_metadata
 from orchestrator.definition.nodes import Body, Task, Template
 from orchestrator.definition.problems import escape
 from orchestrator.definition.schemas import section_schema
@@ -38,7 +38,7 @@ class Kind(NamedTuple):
 
 # Every kind of task that runs. A new one is a line here and a handler in machine/handlers.py.
 KINDS: dict[str, Kind] = {
-    "call": Kind(("call", "with"), calling.call, ("server",)),
+    "call": Kind(("call", "with"), calling.call, ("server", SCHEDULE_TO_START, HEARTBEAT)),
     "do": Kind(("do",), kinds.do),
     "emit": Kind(("emit",), emitting.emit),
     "for": Kind(("for", "while", "do"), looping.for_, ("concurrency",)),

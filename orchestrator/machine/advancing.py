@@ -12,6 +12,7 @@ from orchestrator.machine import (
     compensating,
     control,
     inputs,
+    liveness,
     placing,
     retrying,
     scheduling,
@@ -62,7 +63,9 @@ def advance(
             control.apply(step, event)
     elif kind == "fault" and event.get("run") is None:
         _fault(step, event)
-    elif snapshot["status"] == "suspended":
+    elif snapshot["status"] == "suspended" and (
+        definition is None or not liveness.is_sign_of_life(event)
+    ):
         ignored = control.hold(step, event)
         if ignored is not None:
             return Transition(snapshot, ignored=ignored)

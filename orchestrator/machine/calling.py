@@ -6,12 +6,13 @@ import math
 from typing import Any, NamedTuple
 
 from orchestrator.definition.nodes import Call, Deferred
-from orchestrator.machine import identity, tasks
+from orchestrator.machine import identity, liveness, tasks
 from orchestrator.machine.commands import DeadLetter
 from orchestrator.machine.delays import backoff_ms, draw
 from orchestrator.machine.errors import RUNTIME, TIMEOUT, Fault, brief, mended
 from orchestrator.machine.handler import Handler
 from orchestrator.machine.step import Step
+from wf.messages import SIGNS
 
 JsonObject = dict[str, Any]
 
@@ -22,7 +23,7 @@ class CallHandler(Handler):
     Run: `activity`, `attempt`, `pointer`, `input`, `frame`; `first` is the attempt that it began
     with, when that is not 1 (a `try` around is at it again, or a `retry`); once they are not 0,
     `failures` (that count for the policy) and `crashes` (that do not); `alone` after a worker died
-    with it.
+    with it; `lost`, how often its worker was gone without a word; and what liveness.py says.
     """
 
     def enter(self, step: Step, frame: str, input: Any) -> None:
@@ -36,7 +37,7 @@ class CallHandler(Handler):
         if body.deferred is not None:
             input = {**input, "deferred": _carried(step, frame, body.deferred, given)}
         known = identity.again(step, frame, task.pointer) if task.governed else None
-        number, attempt = known or (step.count("last_run"), 1)
+        number, attempt, details = known or (step.count("last_run"), 1, None)
         run = str(number)
         step.runs[run] = {
             "activity": body.activity,
@@ -47,11 +48,13 @@ class CallHandler(Handler):
         }
         if attempt > 1:
             step.runs[run]["first"] = attempt
+        if details is not None:
+            step.runs[run]["details"] = details
         step.edit(frame)["run"] = number
-        step.dispatch(run)
+        dispatch(step, run)
 
     def timer_fired(self, step: Step, frame: str) -> None:
-        step.dispatch(str(step.frames[frame]["run"]))
+        dispatch(step, str(step.frames[frame]["run"]))
 
     def run_succeeded(self, step: Step, frame: str, output: Any) -> None:
         tasks.complete(step, frame, output)
@@ -61,7 +64,7 @@ class CallHandler(Handler):
         if step.task(frame).governed:
             number: int = step.frames[frame]["run"]
             run = step.runs[str(number)]
-            identity.remember(step, frame, run["pointer"], number, run["attempt"])
+            identity.remember(step, frame, number, run)
 
     def reopen(self, step: Step, frame: str, left_ms: int | None) -> None:
         """The same run, so that its idempotency key stays; attempts before do not count for it."""
@@ -77,10 +80,17 @@ class CallHandler(Handler):
         attempt = step.runs[run]["attempt"] + 1
         kept = {key: value for key, value in step.runs[run].items() if key not in _COUNTS}
         step.runs[run] = {**kept, "attempt": attempt, "first": attempt}
-        step.dispatch(run)
+        dispatch(step, run)
 
 
-_COUNTS = ("failures", "crashes")
+_COUNTS = ("failures", "crashes", "lost")
+LOST_LIMIT = 20  # attempts of a run whose workers were gone without a word
+
+
+def dispatch(step: Step, run: str, start_by_ms: int | None = None) -> None:
+    """Have the current attempt done."""
+    liveness.begin(step, run, start_by_ms)
+    step.dispatch(run)
 
 
 def _carried(step: Step, frame: str, deferred: Deferred, input: Any) -> JsonObject:
@@ -143,7 +153,11 @@ def fail(step: Step, run: str, event: JsonObject) -> None:
     """The current attempt did not succeed: again, later, or not any more."""
     outcome = event["outcome"]
     state = step.runs[run]
-    error = _error(outcome, event.get("error"), state["pointer"])
+    if outcome in SIGNS:
+        error = liveness.error_of(step, state, outcome)
+    else:
+        error = _error(outcome, event.get("error"), state["pointer"])
+        liveness.note_details(step, run, event)
     step.history.append(
         {
             "type": "run.failed",
@@ -156,6 +170,10 @@ def fail(step: Step, run: str, event: JsonObject) -> None:
     )
     if outcome in ("crashed", "out-of-memory"):
         _crashed(step, run, event, error)
+    elif liveness.is_lost(state, outcome):
+        _lost(step, run, error)
+    elif outcome in SIGNS:  # another attempt of somebody who was there is the activity's to allow
+        _failed(step, run, {"retry": state.get("retry")}, error)
     elif outcome == "undeliverable":
         give_up(step, run, error, "undeliverable", event.get("evidence"))
     else:
@@ -191,9 +209,12 @@ def _delay_ms(step: Step, run: str, policy: Policy, failures: int) -> int:
     return round(delay * (1 - policy.jitter * chance))
 
 
-def _after(step: Step, run: str, delay_ms: int, error: JsonObject) -> None:
+def _after(
+    step: Step, run: str, delay_ms: int, error: JsonObject, start_by_ms: int | None = None
+) -> None:
     """Dispatch the next attempt, at once or by a durable timer."""
     state = step.runs[run]
+    liveness.end(step, state["frame"])
     step.note(
         "task.retried",
         step.task(state["frame"]),
@@ -202,11 +223,11 @@ def _after(step: Step, run: str, delay_ms: int, error: JsonObject) -> None:
         delay_ms=delay_ms,
         error=brief(error),
     )
-    if delay_ms <= 0:
-        step.dispatch(run)
-        return
     try:
-        step.set_timer(state["frame"], delay_ms)
+        if delay_ms <= 0:
+            dispatch(step, run, start_by_ms)
+        else:
+            step.set_timer(state["frame"], delay_ms)
     except Fault as fault:
         end(step, run, fault)
 
@@ -232,6 +253,22 @@ def _crashed(step: Step, run: str, event: JsonObject, error: JsonObject) -> None
         _after(step, run, 0, error)
         return
     give_up(step, run, error, event["outcome"], event.get("evidence"))
+
+
+def _lost(step: Step, run: str, error: JsonObject) -> None:
+    """Somebody had the task and is gone, as with its host: at once another, which is no failure of
+    the activity. One that nobody has begun is still to be begun in the same time."""
+    state = step.runs[run]
+    if "heard_ms" not in state:
+        next_attempt(step, run)
+        _after(step, run, 0, error, state["liveness"].get("start_by_ms"))
+        return
+    lost = state.get("lost", 0) + 1
+    if lost >= LOST_LIMIT:
+        give_up(step, run, error, "undeliverable", {"lost": lost})
+        return
+    next_attempt(step, run, lost=lost)
+    _after(step, run, 0, error)
 
 
 def next_attempt(step: Step, run: str, **counts: int) -> None:
@@ -267,10 +304,11 @@ def _release(step: Step, run: str) -> str:
     ended = step.runs.pop(run)
     frame: str = ended["frame"]
     if step.task(frame).governed:
-        identity.remember(step, frame, ended["pointer"], int(run), ended["attempt"])
+        identity.remember(step, frame, int(run), ended)
     state = step.edit(frame)
     state.pop("run", None)
     state["spent"] = {**ended, "run": int(run)}  # until the frame closes, still in this step
     if "timer" in state:
         step.cancel_timer(state.pop("timer"))
+    liveness.end(step, frame)
     return frame

@@ -184,13 +184,15 @@ def begin(step: Step, status: str, why: JsonObject, fault: Fault | None = None) 
 
 
 def _take_up(step: Step, frame: str, closed: JsonObject) -> None:
-    """The run of a frame that was closed in this very step is open again; so is its deadline."""
+    """The run of a frame that was closed in this very step is open again; so are its deadline and
+    the wait for its worker."""
     state = step.edit(frame)
     run = str(state["run"])
     step.runs[run] = closed["runs"][run]
-    deadline = closed["timers"].get(str(state.pop("deadline", None)))
-    if deadline is not None:
-        step.set_timer(frame, max(deadline["due_ms"] - step.now_ms, 0), "deadline")
+    for key in ("deadline", "liveness"):
+        timer = closed["timers"].get(str(state.pop(key, None)))
+        if timer is not None:
+            step.set_timer(frame, max(timer["due_ms"] - step.now_ms, 0), key)
 
 
 def _isolate(step: Step, frame: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from orchestrator.machine import applied, compensating, inputs
 from orchestrator.machine.errors import runtime_error
 from orchestrator.machine.step import TERMINAL, Step
+from wf.messages import COMPLETED, SIGNS
 
 JsonObject = dict[str, Any]
 
@@ -93,7 +94,8 @@ def catch_up(step: Step) -> None:
 def hold(step: Step, event: JsonObject) -> str | None:
     """Keep an event until the instance is resumed; why not, when one for it is kept already.
 
-    A success takes the place of a failure of the same run: it would have won at any time.
+    A success takes the place of a failure of the same run: it would have won at any time. What is
+    said of a run that has not ended (liveness.py) may not hold any more then: anything replaces it.
     """
     reason = inputs.unfit(step, event) if step.definition is not None else None
     if reason is not None:
@@ -102,7 +104,7 @@ def hold(step: Step, event: JsonObject) -> str | None:
     held: list[JsonObject] = step.snapshot["held"]
     for index, other in enumerate(held):
         if key in other and other[key] == event[key]:
-            if event.get("outcome") != "completed" or other.get("outcome") == "completed":
+            if not _counts_more(event, other):
                 return "duplicate"
             held = [*held[:index], *held[index + 1 :]]
             break
@@ -111,3 +113,9 @@ def hold(step: Step, event: JsonObject) -> str | None:
     what = {"match": "event", "sequence": "signal", "turn": "place"}.get(key, key)
     step.history.append({"type": f"{what}.held", key: event[key]})
     return None
+
+
+def _counts_more(event: JsonObject, other: JsonObject) -> bool:
+    """Whether `event` takes the place of `other`, which came first and is about the same."""
+    outcome, before = event.get("outcome"), other.get("outcome")
+    return (outcome == COMPLETED and before != COMPLETED) or before in SIGNS

@@ -6,8 +6,9 @@ not made twice. It gets the run's next attempt number, and results of attempts b
 not count for it (docs/decisions).
 
 The outermost `try` with a retry policy remembers the runs of its block: `calls` of this attempt,
-`again` of the one before, each place → [[run, attempt], …] in the order in which they ended. A
-place is the pointer of the call and, inside of `for`, the indexes of the iterations: `/do/0/pay#3`.
+`again` of the one before, each place → [[run, attempt], …] in the order in which they ended, with
+the details of the last heartbeat as a third where there are any. A place is the pointer of the
+call and, inside of `for`, the indexes of the iterations: `/do/0/pay#3`.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ REMEMBERED = 50  # per place: a block that jumps back thousands of times is not 
 PLACES = 1000  # nor is a loop of more iterations than this
 
 
-def again(step: Step, frame: str, pointer: str) -> tuple[int, int] | None:
-    """(run, next attempt) of the call at `pointer` in the attempt before; None: a new run."""
+def again(step: Step, frame: str, pointer: str) -> tuple[int, int, Any] | None:
+    """(run, next attempt, heartbeat details) of the call at `pointer` in the attempt before; None:
+    a new run."""
     owner = _owner(step, frame)
     if owner is None or not step.frames[owner].get("again"):
         return None
@@ -32,23 +34,24 @@ def again(step: Step, frame: str, pointer: str) -> tuple[int, int] | None:
     if place not in step.frames[owner]["again"]:
         return None
     state = step.edit(owner)
-    (number, attempt), *rest = state["again"][place]
+    (number, attempt, *details), *rest = state["again"][place]
     state["again"] = {**state["again"], place: rest}
     if not rest:
         del state["again"][place]
-    return number, attempt + 1
+    return number, attempt + 1, details[0] if details else None
 
 
-def remember(step: Step, frame: str, pointer: str, number: int, attempt: int) -> None:
-    """The run of this frame has ended at `attempt`."""
+def remember(step: Step, frame: str, number: int, run: JsonObject) -> None:
+    """The run of this frame has ended as it is."""
     owner = _owner(step, frame)
     if owner is None:
         return
-    place = place_of(step, frame, pointer)
+    place = place_of(step, frame, run["pointer"])
     calls: JsonObject = step.frames[owner].get("calls", {})
-    ended: list[list[int]] = calls.get(place, [])
+    ended: list[list[Any]] = calls.get(place, [])
     if len(ended) < REMEMBERED and (ended or len(calls) < PLACES):
-        step.edit(owner)["calls"] = {**calls, place: [*ended, [number, attempt]]}
+        entry = [number, run["attempt"], *([run["details"]] if "details" in run else [])]
+        step.edit(owner)["calls"] = {**calls, place: [*ended, entry]}
 
 
 def forget(step: Step, frame: str, pointer: str, number: int) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from orchestrator.machine import calling, deadlines
+from orchestrator.machine import calling, deadlines, liveness
 from orchestrator.machine.errors import Fault, mended
-from orchestrator.machine.step import Step
-from wf.messages import COMPLETED, OUTCOMES
+from orchestrator.machine.step import LIVENESS, Step
+from wf.messages import COMPLETED, OUTCOMES, SIGNS
 
 JsonObject = dict[str, Any]
 
@@ -50,18 +50,24 @@ def _result(snapshot: JsonObject, run: JsonObject, event: JsonObject) -> str | N
     attempt, outcome = event.get("attempt"), event.get("outcome")
     if "child" in run or event.get("activity") != run["activity"]:
         return "activity"  # a child's run has none
-    if type(attempt) is not int or type(outcome) is not str or outcome not in OUTCOMES:
+    if type(attempt) is not int or type(outcome) is not str:
+        return "malformed"
+    if outcome not in OUTCOMES and outcome not in SIGNS:
         return "malformed"
     if outcome == COMPLETED:
         return None if run.get("first", 1) <= attempt <= run["attempt"] else "late"
     put_off = "timer" in snapshot["frames"][run["frame"]]  # the attempt is not dispatched yet
-    return "late" if attempt != run["attempt"] or put_off else None
+    if attempt != run["attempt"] or put_off:
+        return "late"
+    return liveness.reason_to_ignore(run, event) if outcome in SIGNS else None
 
 
 def apply_result(step: Step, event: JsonObject) -> None:
     """Apply a result that is not to be ignored."""
     if event["outcome"] == COMPLETED:
         calling.succeed(step, str(event["run"]), event["attempt"], event.get("output"))
+    elif liveness.is_sign_of_life(event):
+        liveness.heard(step, event)
     else:
         calling.fail(step, str(event["run"]), event)
 
@@ -69,12 +75,17 @@ def apply_result(step: Step, event: JsonObject) -> None:
 def apply_timer(step: Step, event: JsonObject) -> None:
     """A timer that is pending has fired."""
     number: int = event["timer"]
-    frame: str = step.timers.pop(str(number))["frame"]
+    timer = step.timers.pop(str(number))
+    frame: str = timer["frame"]
     state = step.edit(frame)
     step.history.append({"type": "timer.fired", "pointer": state["node"], "timer": number})
     if state.get(deadlines.DEADLINE) == number:
         del state[deadlines.DEADLINE]
         step.later(frame, deadlines.expired)
+        return
+    if state.get(LIVENESS) == number:
+        del state[LIVENESS]
+        step.later(frame, liveness.timer_fired, timer["due_ms"])
         return
     state.pop("timer", None)
     step.later(frame, step.handler(step.node(frame)).timer_fired)

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 JsonObject = dict[str, Any]
 
 
+_TABLES = (("run", "runs"), ("timer", "timers"), ("deadline", "timers"), ("liveness", "timers"))
+
+
 def begin(fault: Fault, frame: str) -> JsonObject:
     """Where the fault's frames go, from the first one on."""
     if fault.kept is None:
@@ -31,7 +34,7 @@ def begin(fault: Fault, frame: str) -> JsonObject:
 def keep(step: Step, kept: JsonObject, frame: str, state: JsonObject) -> None:
     """A frame is about to be closed."""
     kept["frames"][frame] = state
-    for key, table in (("run", "runs"), ("timer", "timers"), ("deadline", "timers")):
+    for key, table in _TABLES:
         name, entries = str(state.get(key)), getattr(step, table)
         if name in entries:
             kept[table][name] = entries[name]

@@ -11,7 +11,7 @@ from typing import Any
 from orchestrator.definition import Definition
 from orchestrator.definition.nodes import Block
 from orchestrator.machine import applied, blocks, consuming, deadlines, tasks
-from orchestrator.machine.step import Step
+from orchestrator.machine.step import LIVENESS, Step
 
 JsonObject = dict[str, Any]
 
@@ -183,6 +183,7 @@ def _reopen(step: Step, frame: str, failed: JsonObject, failed_ms: int) -> None:
     if "ended" in step.frames[frame]:
         return
     state = step.edit(frame)
+    state.pop(LIVENESS, None)  # the next attempt has its own
     state.pop("release", None)  # sent at the fault; who needs it sets it again
     left_ms: dict[str, int | None] = {}
     for key in ("timer", "deadline"):

@@ -49,6 +49,9 @@ class Child(NamedTuple):
 
 TERMINAL = frozenset({"cancelled", "faulted", "completed"})
 
+LIVENESS = "liveness"  # the key of a frame for the timer that waits for its worker (liveness.py)
+TIMERS = ("timer", "deadline", LIVENESS)
+
 # Kinds of sends (orchestrator/sends.py)
 LISTEN, UNLISTEN = "listen", "unlisten"
 START_CHILD = "start-child"
@@ -206,10 +209,9 @@ class Step(Evaluating):
                 self.runs.pop(str(state["run"]), None)
             if "release" in state:
                 self._release(state)
-            if "timer" in state:
-                self.cancel_timer(state["timer"])
-            if "deadline" in state:
-                self.cancel_timer(state["deadline"])
+            for key in TIMERS:
+                if key in state:
+                    self.cancel_timer(state[key])
             if "child" in state:
                 pending.append(state["child"])
             pending.extend(state.get("children", ()))
@@ -304,7 +306,7 @@ class Step(Evaluating):
 
     def set_timer(self, frame: str, delay_ms: int, key: str = "timer") -> None:
         """A timer that comes back to this frame; a frame has one at most of each `key`, which
-        are `timer` and `deadline`."""
+        are those of TIMERS."""
         place = self.frames[frame]["node"]
         if len(self.timers) >= self.limits.max_timers:
             detail = f"{self.limits.max_timers} timers are pending already"
@@ -333,7 +335,7 @@ class Step(Evaluating):
         own."""
         self._work.clear()
         left = [self.frames[frame] for frame in kept]
-        clocks = [state.get(key) for state in left for key in ("timer", "deadline")]
+        clocks = [state.get(key) for state in left for key in TIMERS]
         timers = {str(number) for number in clocks}
         runs = {str(state["run"]) for state in left if "run" in state}
         for number in [number for number in self.timers if number not in timers]:

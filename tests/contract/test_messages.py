@@ -28,6 +28,35 @@ GOLDEN = [
         b'"pointer":"/do/0/pay","input":{"card":"4242"}}',
     ),
     (
+        messages.task_body(
+            instance="o",
+            workflow="w",
+            version="1",
+            run=3,
+            attempt=2,
+            pointer="/",
+            input=1,
+            liveness={"start_by_ms": 1, "heartbeat_ms": 2, "details": 3},
+        ),
+        b'{"v":1,"instance":"o","workflow":"w","version":"1","run":3,"attempt":2,"pointer":"/",'
+        b'"input":1,"liveness":{"start_by_ms":1,"heartbeat_ms":2,"details":3}}',
+    ),
+    (
+        messages.sign_body(run=3, attempt=2, outcome=messages.HEARTBEAT, details=[1]),
+        b'{"v":1,"run":3,"attempt":2,"outcome":"heartbeat","details":[1]}',
+    ),
+    (
+        messages.failed_body(
+            run=3,
+            attempt=2,
+            outcome=messages.FAILED,
+            error={},
+            heartbeat_details={"page": 1},
+        ),
+        b'{"v":1,"run":3,"attempt":2,"outcome":"failed","error":{},"retryable":true,'
+        b'"heartbeat_details":{"page":1}}',
+    ),
+    (
         messages.completed_body(run=3, attempt=2, output=[1, 2]),
         b'{"v":1,"run":3,"attempt":2,"outcome":"completed","output":[1,2]}',
     ),
@@ -78,6 +107,7 @@ def test_message_ids_are_what_they_were() -> None:
     assert messages.task_message_id("o", 3, 2) == "o:3:2"
     assert messages.result_message_id("o", 3, 2, messages.COMPLETED) == "o:3:2:done"
     assert messages.result_message_id("o", 3, 2, messages.CRASHED) == "o:3:2:crashed"
+    assert messages.result_message_id("o", 3, 2, messages.EXPIRED) == "o:3:2:expired"
     assert messages.history_message_id("o", 7, 0) == "o:7:0"
 
 

@@ -54,6 +54,18 @@ BUILT = {
         suspects=2,
         evidence={"signal": "SIGKILL"},
     ),
+    "watched": messages.task_body(
+        instance="order-4711",
+        workflow="order",
+        version="1.0.0",
+        run=2,
+        attempt=3,
+        pointer="/do/4/pay",
+        input={},
+        liveness={"start_by_ms": 1763716532123, "heartbeat_ms": 10000, "details": {"page": 7}},
+    ),
+    "started": messages.sign_body(run=2, attempt=3, outcome="started", retry=RETRY),
+    "heartbeat": messages.sign_body(run=2, attempt=3, outcome="heartbeat", details={"page": 8}),
     "command": messages.command_body(reason="customer called"),
     "retry": messages.command_body(
         reason="mended", **{"from": "/do/3/reserve", "input": {"order_id": 4711}}
@@ -113,5 +125,5 @@ def test_every_example_is_tested_and_of_this_version():
 
 
 def test_every_outcome_is_explained():
-    for outcome in messages.OUTCOMES:
+    for outcome in messages.OUTCOMES | messages.SIGNS:
         assert f"`{outcome}`" in TEXT

@@ -79,7 +79,13 @@ RETRIES = st.fixed_dictionaries(
 LOOPS = st.fixed_dictionaries(
     {"in": st.sampled_from(["[1, 2, 3]", "${ [range(5)] }", "[]", ".list", '[{n: 1}, "x"]'])},
 )
-
+WATCHED = st.sampled_from(
+    [
+        {"heartbeat": "PT2S"},
+        {"scheduleToStart": "PT1S"},
+        {"heartbeat": "PT1S", "scheduleToStart": "PT3S"},
+    ]
+)
 
 UNDO = st.lists(
     st.sampled_from(
@@ -173,6 +179,9 @@ def blocks(draw, depth):
             )
         if "for" not in task and draw(st.integers(0, 3)) == 0:
             task["metadata"] = {"wf": {"compensate": draw(UNDO)}}
+        if "call" in task and draw(st.integers(0, 3)) == 0:
+            beyond = task.get("metadata", {}).get("wf", {})
+            task["metadata"] = {"wf": {**beyond, **draw(WATCHED)}}
         for key, value in {
             "if": CONDITIONS,
             "input": st.just({"from": '{n: 1} + (if type == "object" then . else {} end)'}),
@@ -218,6 +227,7 @@ OUTPUTS = st.sampled_from([None, 1, {"n": 5}, {"n": 1, "wait": "PT1S"}, [], "tex
 OUTCOMES = st.sampled_from(
     ["completed"] * 4
     + ["failed", "failed", "timed-out", "crashed", "out-of-memory", "undeliverable"]
+    + ["started", "heartbeat", "expired", "redelivered", "overdue"]
 )
 # What the schedule does next: usually something that fits, at times something odd.
 MOVES = st.lists(

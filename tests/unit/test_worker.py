@@ -186,7 +186,7 @@ async def publish(port: Answers, lane: Lane, count: int) -> list[int]:
     return settled
 
 
-async def run_all(lane: Lane, *deliveries: Delivery) -> dict[int, dict[str, Any]]:
+async def run_all(lane: Lane, *deliveries: Delivery, port: Any = None) -> dict[int, dict[str, Any]]:
     """Run tasks to their end; result bodies by stream sequence."""
     bodies: dict[int, dict[str, Any]] = {}
 
@@ -194,7 +194,7 @@ async def run_all(lane: Lane, *deliveries: Delivery) -> dict[int, dict[str, Any]
         assert held.delivery.sequence not in bodies, "reported twice"
         bodies[held.delivery.sequence] = orjson.loads(outgoing.data)
 
-    runner = Runner(lane, report, fail_the_test)
+    runner = Runner(lane, report, fail_the_test, port or Answers())
     hold(lane, *deliveries)
     runner.offer()
     async with asyncio.timeout(10):
@@ -518,7 +518,7 @@ async def test_a_task_that_comes_again_while_it_is_held_only_renews_its_lease(
     def report(lane: Lane, held: Held, outgoing: Outgoing) -> None:
         reports.append(held)
 
-    runner = Runner(lane, report, fail_the_test)
+    runner = Runner(lane, report, fail_the_test, Answers())
     port = Answers()
     puller = Puller(lane, runner, port, report)  # type: ignore[arg-type]
     puller.take([delivery(1, {"seconds": 0.05})])

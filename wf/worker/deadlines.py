@@ -14,6 +14,7 @@ from wf.worker.held import Held, Stop
 from wf.worker.lane import Lane
 
 CANCEL_GRACE_S = 5.0  # for an `async def` call to end after its CancelledError
+_TOLD = (Stop.TIMEOUT, Stop.STALLED)
 
 
 class Deadlines:
@@ -44,6 +45,13 @@ class Deadlines:
         if self._cancelled:
             self._cancelled.pop(held, None)
 
+    def cancelled(self, held: Held) -> None:
+        """A call was cancelled before its time was up: see that it ends."""
+        now_s = time.monotonic()
+        self._cancelled[held] = now_s + CANCEL_GRACE_S
+        self.close()
+        self._arm_for_next(now_s)
+
     def close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
@@ -62,7 +70,7 @@ class Deadlines:
         for held in list(self._running):
             if held.started_s + self._timeout_s > now_s:
                 break
-            if held.stop is not Stop.TIMEOUT:
+            if held.stop not in _TOLD:
                 self._expired(held)
                 if held in self._running:
                     self._cancelled[held] = now_s + CANCEL_GRACE_S
@@ -71,7 +79,7 @@ class Deadlines:
     def _arm_for_next(self, now_s: float) -> None:
         nexts = list(self._cancelled.values())
         for held in self._running:
-            if held.stop is not Stop.TIMEOUT:
+            if held.stop not in _TOLD:
                 nexts.append(held.started_s + self._timeout_s)
                 break
         if nexts:

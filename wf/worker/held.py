@@ -13,12 +13,14 @@ from wf.context import Context
 from wf.errors import MessageError
 from wf.jetstream.port import Delivery
 from wf.slots import NO_PLACE
+from wf.worker.liveness import Liveness
 
 
 class Stop(Enum):
     """Why a running task is made to stop."""
 
     TIMEOUT = "timeout"  # its time is up: reported
+    STALLED = "stalled"  # no heartbeat came in time: reported
     DRAIN = "drain"  # the worker stops: handed back
 
 
@@ -34,6 +36,7 @@ class Held:
     pointer: str
     input: Any
     alone: bool = False  # nothing may run beside it
+    liveness: Liveness | None = None  # when the engine wants to be told of it
     started_s: float = 0.0  # monotonic; 0.0: not started
     settled: bool = False  # its outcome is reported, or it was handed back
     lease_lost: bool = False  # the loop stalled past ack_wait: somebody else may hold it too
@@ -66,7 +69,8 @@ def parse(delivery: Delivery) -> Held:
     if not (isinstance(workflow, str) and isinstance(pointer, str)):
         raise MessageError("task: workflow and pointer must be texts")
     alone = body.get("alone") is True
-    return Held(delivery, instance, workflow, run, attempt, pointer, given, alone)
+    liveness = Liveness.parse(body.get("liveness"))
+    return Held(delivery, instance, workflow, run, attempt, pointer, given, alone, liveness)
 
 
 def make_context(held: Held, activity: str, timeout_s: float, heartbeat: Any) -> Context:
@@ -80,6 +84,7 @@ def make_context(held: Held, activity: str, timeout_s: float, heartbeat: Any) ->
         attempt=held.attempt,
         deadline=datetime.now(UTC) + timedelta(seconds=timeout_s),
         traceparent=held.traceparent,
+        heartbeat_details=None if held.liveness is None else held.liveness.details_before,
         _heartbeat=heartbeat,
     )
     return held.context

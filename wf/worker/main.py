@@ -238,7 +238,7 @@ class Worker:
             worker=f"{socket.gethostname()}/{self._child.name}",
         )
         lane = Lane(definition, policy, results, Prefetch(policy.concurrency, policy.prefetch))
-        runner = Runner(lane, self._publisher.report, self._fault)
+        runner = Runner(lane, self._publisher.report, self._fault, self._port)
         puller = Puller(lane, runner, self._port, self._publisher.report)
         return Station(lane, runner, puller)
 

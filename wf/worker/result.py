@@ -64,6 +64,33 @@ class Results:
             evidence["heartbeat"] = held.details
         return self._failed(held, messages.TIMED_OUT, error, evidence=evidence)
 
+    def stalled(self, held: Held, where: str = "") -> Outgoing:
+        """The activity sent no heartbeat in time; `where`: what it was doing, as a stack."""
+        assert held.liveness is not None
+        error = problem.problem(
+            type=problem.TIMEOUT,
+            status=408,
+            title="Heartbeat missed",
+            detail=(
+                f"{self.activity} did not call Context.heartbeat for"
+                f" {held.liveness.heartbeat_s:g} s (metadata.wf.heartbeat)"
+            ),
+        )
+        if where:
+            error["traceback"] = where
+        evidence = self._evidence(held)
+        if held.details is not None:
+            evidence["heartbeat"] = held.details
+        return self._failed(held, messages.TIMED_OUT, error, evidence=evidence)
+
+    def sign(self, held: Held, outcome: str, **more: Any) -> Outgoing:
+        """What is said of an attempt besides its result."""
+        body = messages.sign_body(run=held.run, attempt=held.attempt, outcome=outcome, **more)
+        outgoing = self._outgoing(held, messages.encode(body), outcome)
+        if outcome == messages.HEARTBEAT:  # there are many
+            outgoing.message_id = None
+        return outgoing
+
     def undeliverable(self, held: Held) -> Outgoing:
         """The last delivery that max_deliver allows: reported, not run."""
         error = problem.problem(
@@ -118,6 +145,7 @@ class Results:
             retryable=retryable,
             retry={**self.retry, "max_attempts": 1} if once else self.retry,
             evidence=evidence,
+            heartbeat_details=None if held.liveness is None else held.liveness.details,
         )
         try:
             data = _encode(body)

@@ -18,10 +18,11 @@ from typing import Any
 from loguru import logger
 
 from wf import problem
-from wf.jetstream.port import Outgoing
+from wf.jetstream.port import Outgoing, Port
 from wf.worker.deadlines import Deadlines
 from wf.worker.held import Held, Stop, make_context
 from wf.worker.lane import Lane
+from wf.worker.liveness import DETAILS_BYTES, Watcher
 from wf.worker.threads import Threads, frame_of
 
 YIELD_S = 0.005  # calls that never wait let the loop turn this often
@@ -35,12 +36,15 @@ class Runner:
     `fault` is called with an error that is a bug of the worker itself.
     """
 
-    def __init__(self, lane: Lane, report: Report, fault: Callable[[BaseException], None]) -> None:
+    def __init__(
+        self, lane: Lane, report: Report, fault: Callable[[BaseException], None], port: Port
+    ) -> None:
         self._lane = lane
         self._report = report
         self._fault = fault
         self._loop = asyncio.get_running_loop()
         self._deadlines = Deadlines(lane, self._loop, self._expired, self._ignored)
+        self._watcher = Watcher(lane, port, self._stalled)
         self._idle: list[asyncio.Future[None]] = []  # places that wait for work
         self._waking = False  # a place was called and has not come yet: one at a time is enough
         self._places: set[asyncio.Task[None]] = set()
@@ -130,9 +134,13 @@ class Runner:
         lane.note_start(held)
         self._deadlines.started(held)
         try:
-            arguments = self._arguments(held)
-            output = definition.signature.result(await definition.function(**arguments))
-            outgoing = lane.results.completed(held, output)
+            refusal = None if held.liveness is None else await self._watcher.begin(held)
+            if refusal is not None:
+                outgoing = refusal
+            else:
+                arguments = self._arguments(held)
+                output = definition.signature.result(await definition.function(**arguments))
+                outgoing = lane.results.completed(held, output)
         except BaseException as error:
             if held.stop is None and isinstance(error, GeneratorExit):
                 raise
@@ -167,6 +175,9 @@ class Runner:
         lane = self._lane
         self._thread_of[held] = threading.get_ident()
         try:
+            refusal = None if held.liveness is None else self._watcher.begin_in_thread(held)
+            if refusal is not None:
+                return refusal
             arguments = self._arguments(held)
             output = lane.definition.signature.result(lane.definition.function(**arguments))
             return lane.results.completed(held, output)
@@ -200,6 +211,8 @@ class Runner:
 
     def _ended(self, held: Held, outgoing: Outgoing, duration_s: float) -> None:
         self._deadlines.ended(held)
+        if held.liveness is not None:
+            self._watcher.ended(held)
         self._lane.note_end(held)
         self._lane.prefetch.measured(duration_s)
         if held.settled:
@@ -207,7 +220,7 @@ class Runner:
             if self._lane.solitude.closed:
                 self._lane.solitude.advance()
         else:
-            if held.stop is Stop.TIMEOUT:  # whatever it gave after that does not count
+            if held.stop is not None:  # whatever it gave after that does not count
                 outgoing = self._timed_out(held)
             held.settled = True
             self._report(self._lane, held, outgoing)
@@ -219,6 +232,16 @@ class Runner:
             return
         where = problem.waiting_at(frame_of(self._thread_of.get(held)))
         self.cancel(held, Stop.TIMEOUT)
+        self._give_up(held, where)
+
+    def _stalled(self, held: Held) -> None:
+        """A running call sent no heartbeat in time."""
+        if self._threads is None:
+            self.cancel(held, Stop.STALLED)
+            self._deadlines.cancelled(held)
+            return
+        where = problem.waiting_at(frame_of(self._thread_of.get(held)))
+        self.cancel(held, Stop.STALLED)
         self._give_up(held, where)
 
     def _ignored(self, held: Held) -> None:
@@ -236,6 +259,9 @@ class Runner:
 
     def _timed_out(self, held: Held, where: str = "") -> Outgoing:
         held.failed = True
+        if held.stop is Stop.STALLED:
+            self._log(held, "task.stalled", "no heartbeat in time")
+            return self._lane.results.stalled(held, where)
         timeout_s = self._lane.policy.timeout_s
         self._log(held, "task.timed_out", f"not done after {timeout_s:g} s")
         return self._lane.results.timed_out(held, timeout_s, where)
@@ -251,6 +277,13 @@ class Runner:
 
     def _beat(self, held: Held, details: Any) -> None:
         held.details = details
+        if held.liveness is not None and not held.liveness.beat(details):
+            logger.bind(
+                instance=held.instance,
+                run=held.run,
+                activity=self._lane.name,
+                limit_bytes=DETAILS_BYTES,
+            ).warning("task.heartbeat_details_left_out")
         logger.bind(
             instance=held.instance,
             run=held.run,

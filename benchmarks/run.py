@@ -22,10 +22,11 @@ from typing import Any
 import psutil
 import uvloop
 
-from benchmarks import flows, operating
+from benchmarks import flows, machine, operating
 from benchmarks.crash import measure_crash, measure_slot
 from benchmarks.events import measure_events
 from benchmarks.load import latency, throughput
+from benchmarks.timers import measure_timers
 from benchmarks.tree import Tree, running
 
 FIVE_STEP_INSTANCES = 2_000
@@ -192,6 +193,18 @@ def measure_reload(runs: int) -> JsonObject:
     return {"all_replaced_s": _spread([operating.reload_s(operating.MANY) for _ in range(runs)])}
 
 
+def measure_machine(runs: int) -> JsonObject:
+    """Steps a second of the machine alone, and µs for a step that is made ready to be stored, by
+    the size of an instance's context."""
+    return {
+        name: {
+            "steps_per_s": _spread([machine.steps_per_s(size) for _ in range(runs)]),
+            "stored_step_us": _spread([machine.stored_step_us(size) for _ in range(runs)]),
+        }
+        for name, size in machine.SIZES.items()
+    }
+
+
 def _pids(tree: Tree) -> dict[str, int]:
     """Every process of the tree, also those that `status` does not tell, such as the guard."""
     supervisor = psutil.Process(tree.supervisor.pid)
@@ -229,6 +242,8 @@ MEASUREMENTS: dict[str, Callable[[int], JsonObject]] = {
     "idle": measure_idle,
     "reload": measure_reload,
     "events": measure_events,
+    "machine": measure_machine,
+    "timers": measure_timers,
 }
 
 if __name__ == "__main__":

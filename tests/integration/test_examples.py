@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.engine import FakeWorker, ended, engine, history, in_status, start
+from tests.support.waiting import eventually
 from wf import Context, messages, subjects
 from wf.client import Client
 from wf.discovery import load, module_files
@@ -133,6 +134,23 @@ async def test_a_report_of_a_day_and_when_it_comes_by_itself(nats_server, js):
 
         await start(js, "nightly-report", "s", {})
         assert len((await ended(js, "s"))["output"]["day"]) == len("2026-11-24")
+
+
+async def test_an_order_that_is_packed_and_paid_starts_a_shipment(nats_server, js):
+    async with pool(nats_server, js) as client:
+        paid = {"customer": "ann@example.com", "cents": 3980}
+        for order in (1, 2):
+            await client.emit("com.example.order.paid", {"order": order, **paid})
+        await client.emit("com.example.order.packed", {"order": 2, "parcel": "P-1"})
+
+        async def started():
+            stored = await js.scan(topology.WORKFLOW_HISTORY, subjects.history("*"))
+            return [one.subject.rpartition(".")[2] for one in stored]
+
+        instance = (await eventually(started, what="an instance"))[0]
+        output = (await ended(js, instance))["output"]
+        assert output == {"order": 2, "parcel": "P-1", "customer": "ann@example.com"}
+        assert set(await started()) == {instance}
 
 
 async def test_a_decision_that_came_first_is_not_lost(nats_server, js):

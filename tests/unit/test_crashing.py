@@ -34,6 +34,10 @@ INPUTS: dict[str, Any] = {
     "nightly-report": {"day": "2026-11-24"},
     "order": {"order_id": 1, "items": [{"sku": "A", "qty": 1}], "card": "4242"},
     "parcel": {"url": "https://carrier.example"},
+    "shipment": [
+        {"data": {"order": 1, "parcel": "P-1"}},
+        {"data": {"order": 1, "customer": "ann@example.com"}},
+    ],
     "thumbnails": {"images": [{"name": str(n), "rows": []} for n in range(5)]},
     "trip": {"traveller": "Ann", "city": "Oslo"},
 }

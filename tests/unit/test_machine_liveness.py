@@ -447,7 +447,9 @@ class Race:
             if any(type(one) is Send for one in driver.commands):
                 self.overdue()
         elif what == "old":
-            sign(driver, "started", max(self.attempt - 1, 1))
+            old = max(self.attempt - 1, 1)  # the first attempt is no older than itself
+            if sign(driver, "started", old).ignored is None:
+                self.heard[old] = driver.now_ms
         elif driver.state["runs"]:
             failed = what in ("failed", "crashed")
             retry = {"retry": {**POLICY, "max_attempts": 100}}

@@ -56,7 +56,7 @@ class Admission:
                 self._places.remove(key)  # wherever the copy is, it is gone
             elif key not in self._places and await self._is_there(delivery):
                 raise BrokerError(f"a replica does not have {key} yet")
-        await self._grant(dict.fromkeys(row_of(key) for key in keys))
+        await self._grant(dict.fromkeys(row_of(key) for key in keys if _is_entry(key)))
 
     async def _is_there(self, delivery: Delivery) -> bool:
         """Whether an entry that the copy lacks is in the bucket: not taken out, and not odd."""

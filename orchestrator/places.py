@@ -14,6 +14,8 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import NamedTuple
 
+from wf.subjects import is_name
+
 
 class Entry(NamedTuple):
     """A key of the bucket, taken apart; see orchestrator/machine/slot.py."""
@@ -28,6 +30,8 @@ class Entry(NamedTuple):
     def parse(cls, key: str) -> Entry:
         """Raises ValueError for what is no such key."""
         namespace, workflow, hash_, instance, turn = key.split(".")
+        if not turn.isdecimal() or not is_name(instance):
+            raise ValueError(f"not an entry of the line: {key!r}")
         return cls(namespace, workflow, hash_, instance, int(turn))
 
 

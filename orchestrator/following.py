@@ -11,6 +11,9 @@ from collections.abc import Awaitable, Callable
 
 from wf.jetstream.port import Port, Stored
 
+EVERYTHING = ">"  # as the server need not compare, this is quicker than the subjects of the bucket
+FEW = 5
+PAGE = 1000
 NOTICE_LIMIT_S = 5.0  # how long a notice may come before its message is stored
 NOTICE_PAUSE_S = 0.02
 CATCH_UP_PAUSES_S = (0.0, 0.02, 0.05, 0.1)
@@ -51,9 +54,15 @@ class Following:
             await self._read()
 
     async def _read(self) -> None:
+        """One by one at first: as a rule there is little, and a page costs the server more."""
+        page = 0
         while stored := await self._port.scan(
-            self._stream, self._subject, from_sequence=self._known + 1
+            self._stream,
+            EVERYTHING,
+            from_sequence=self._known + 1,
+            limit=1 if page < FEW else PAGE,
         ):
+            page += 1
             for message in stored:
                 await self._take(message)
                 self._known = message.sequence

@@ -141,6 +141,14 @@ async def test_a_scan_goes_on_from_any_sequence_in_stream_order(port: Port) -> N
     await port.publish(EVENTS, [signal("a" if n % 2 else "b", f"s{n}") for n in range(10)])
     found = await port.scan(EVENTS, "workflow.signal.received.a.>", from_sequence=3, limit=3)
     assert [stored.sequence for stored in found] == [4, 6, 8]
+    filter_ = "workflow.signal.received.a.>"
+    assert await port.scan(EVENTS, filter_, from_sequence=3, limit=1) == found[:1]
+    assert (
+        await port.scan(EVENTS, filter_, from_sequence=found[0].sequence + 1, limit=1)
+        == (found[1:2])
+    )
+    assert await port.scan(EVENTS, ">", from_sequence=11, limit=1) == []
+    assert await port.scan(EVENTS, "workflow.signal.received.none.>", limit=1) == []
     assert await port.scan(EVENTS, "workflow.signal.received.none.>") == []
     assert len(await port.scan(EVENTS, "workflow.>")) == 10
     assert await port.scan(EVENTS, "workflow.>", from_sequence=11) == []

@@ -62,7 +62,13 @@ async def last_many(replies: Replies, stream: str, subjects: Sequence[str]) -> d
 async def scan(
     replies: Replies, stream: str, subject: str, from_sequence: int, from_ms: int | None, limit: int
 ) -> list[Stored]:
-    """Messages of `subject` in stream order, from a sequence or a time on."""
+    """Messages of `subject` in stream order, from a sequence or a time on. One alone is not asked
+    for as a batch: with each message of a batch the server counts all that follow it."""
+    if limit == 1 and from_ms is None:
+        one = orjson.dumps({"next_by_subj": subject, "seq": max(from_sequence, 1)})
+        answers = await api.collect(replies, f"$JS.API.DIRECT.GET.{stream}", one, many=False)
+        stored = _one(stream, answers)
+        return [] if stored is None else [stored]
     found: list[Stored] = []
     while len(found) < limit:
         body: dict[str, Any] = {"next_by_subj": subject, "batch": min(SCAN, limit - len(found))}

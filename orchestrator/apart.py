@@ -24,6 +24,7 @@ from wf.apart import Places
 JsonObject = dict[str, Any]
 
 TABLES = ("frames", "runs", "compensations")  # of entries that have large values of their own
+WITHIN = frozenset({"slot"})  # never set apart: the admission reads it in snapshots as they are
 
 
 class Rules(NamedTuple):
@@ -118,7 +119,8 @@ def _look(snapshot: JsonObject, watch: Watch, rules: Rules) -> Watch:
     fresh = Watch()
     for name, content in snapshot.items():
         if name not in TABLES:
-            _value(content, watch, fresh, rules)
+            if name not in WITHIN:
+                _value(content, watch, fresh, rules)
             continue
         for number, entry in content.items():
             place = (name, number)

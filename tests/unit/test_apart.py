@@ -193,3 +193,16 @@ def test_the_bytes_of_a_loop_side_by_side_too():
     small, _ = iterations([f"parcel-{n:08}" for n in range(1000)], concurrency=20)
     large, _ = iterations([f"parcel-{n:08}" for n in range(4000)], concurrency=20)
     assert large < 6 * small
+
+
+def test_a_place_in_line_stays_in_the_snapshot_whatever_waits_with_it():
+    """Whoever looks whether an instance wants its place reads the snapshot as it is stored."""
+    shelf = Shelf()
+    slot = {"turn": 1, "state": "held", "retry": {"event": {"input": "x" * 500}}}
+    other = {"data": "y" * 500}
+    for number in range(5):
+        shelf.store({"id": "i", "status": "running", "n": number, "slot": slot, "other": other})
+    stored = orjson.loads(shelf.value)
+    assert stored["slot"] == slot
+    assert "other" not in stored
+    assert shelf.read().snapshot["slot"] == slot

@@ -11,7 +11,7 @@ from orchestrator.definition import parse
 from orchestrator.fold import fold
 from tests.integration import test_flow
 from tests.integration.test_flow import LIMIT_S, worker
-from tests.support.engine import deploy, ended, engine, history, snapshot, start
+from tests.support.engine import deploy, ended, engine, history, settled, snapshot, start
 from tests.support.server import RealServer
 from tests.support.waiting import eventually
 from wf import subjects
@@ -51,6 +51,7 @@ async def a(context: Context) -> dict:
 
 
 async def replays(js: JetStream, name: str, definition: str, final: dict[str, Any]) -> None:
+    await settled(js)  # history is stored after the snapshot
     rest = {key: value for key, value in final.items() if key != "commit"}
     assert fold(await history(js, name), lambda *_: parse(definition)) == rest
 

@@ -59,6 +59,7 @@ _PUBLISH = {
         "workflow.command.requested.>",
         "$KV.WORKFLOW_DEFINITIONS.>",
         "cloudevents.>",
+        "$JS.API.STREAM.INFO.CLOUD_EVENTS",  # its last event, for a definition that events start
         *reading(*_CLIENT_READS),
     ),
     "monitor": (

@@ -73,23 +73,26 @@ class Correlator:
     # Matching
 
     async def _match(self, taken: list[Delivery]) -> None:
-        await self.entries.catch_up()
         await self._triggers.definitions.entries.catch_up()
+        await self.entries.catch_up()
         outgoing: list[Outgoing] = []
         collected: dict[str, list[Taken]] = {}
-        for delivery in taken:
+        unreadable: list[tuple[Delivery, str]] = []
+        for delivery in taken:  # without a pause: a reconnect empties the index and reads it anew
             try:
                 event = self._event(delivery)
             except MessageError as error:
-                await self._set_aside(delivery, str(error))
-                log = logger.bind(subject=delivery.subject, sequence=delivery.sequence)
-                log.bind(reason=str(error)).error("event.unreadable")
+                unreadable.append((delivery, str(error)))
                 continue
             keys = self._index.match(event)
             outgoing += _matched(delivery, event, keys)
             outgoing += self._triggered(delivery, event, collected)
             self.counts["events"] += 1
         await self._send(outgoing)
+        for delivery, reason in unreadable:
+            await self._set_aside(delivery, reason)
+            log = logger.bind(subject=delivery.subject, sequence=delivery.sequence)
+            log.bind(reason=reason).error("event.unreadable")
         refused = {one.sequence for one in await self.collector.take(collected)}
         for delivery in taken:
             if delivery.sequence in refused:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -112,4 +113,29 @@ async def test_a_stale_entry_is_taken_out_and_no_longer_found(tmp_path: Path) ->
     await emit(port, "paid", 1)
     await correlator._match(await deliveries(port, topology.CLOUD_EVENTS, topology.LISTENERS, 1))
     assert await told(port) == []
+    await port.close()
+
+
+async def test_no_reconnect_comes_between_the_index_and_the_events(tmp_path: Path) -> None:
+    """A reconnect empties the index and reads it anew, while other reads are awaited."""
+    port = await broker(tmp_path)
+    definitions = Definitions(port)
+    correlator = Correlator(port, Triggers(definitions), batch=10)
+    await listen(port, "paid.all.i.1")
+    await port.publish(topology.CLOUD_EVENTS, [Outgoing("cloudevents.paid", b"no event")])
+    await emit(port, "paid", 1)
+    taken = await deliveries(port, topology.CLOUD_EVENTS, topology.LISTENERS, 2)
+
+    def emptied(then: Any) -> Any:
+        async def work(*arguments: Any) -> None:
+            correlator.entries._known = 0
+            correlator._index.clear()
+            await then(*arguments)
+
+        return work
+
+    definitions.entries.catch_up = emptied(definitions.entries.catch_up)  # type: ignore[method-assign]
+    correlator._set_aside = emptied(correlator._set_aside)  # type: ignore[method-assign]
+    await correlator._match(taken)
+    assert await told(port) == [("i", 1)]
     await port.close()

@@ -221,7 +221,7 @@ def rolling(pool: PoolDirectory, behaviour: str, **timing: object) -> tuple[int,
 def test_the_old_worker_drains_only_when_the_new_one_has_finished_a_task(
     pool: PoolDirectory,
 ) -> None:
-    old, new = rolling(pool, "no-task 5", roll_proof_s=60.0, roll_blind_s=0.0)
+    old, new = rolling(pool, "no-task 5", roll_proof_s=60.0, roll_blind_s=60.0)
     until(lambda: pool.pool("mail")["backlog"], "the backlog is known")
     assert pool.pids("mail") == {old, new}
     assert pool.state() == "reloading"

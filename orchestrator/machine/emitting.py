@@ -34,13 +34,14 @@ class EmitHandler(Handler):
                 raise Fault(error_object(VALIDATION, 400, "Event refused", wrong, task.pointer))
         snapshot = step.snapshot
         number = step.count("last_event")
-        event = {
+        event: JsonObject = {
             "specversion": cloudevents.SPEC_VERSION,
             "id": f"{snapshot['id']}:{number}",
             "source": source_of(snapshot),
             "time": moment(step.now_ms)["iso8601"],
             **given,
         }
+        step.composed(event, task.pointer)
         step.send(EMIT, {"event": event})
         step.note("event.emitted", task, event=event["id"], event_type=event["type"])
         tasks.complete(step, frame, event)

@@ -20,7 +20,10 @@ do:
   - sleep:
       run:
         shell:
-          command: 'echo $$ >> "$1"; while [ ! -e "$1.go" ]; do sleep 0.05; done; echo woken'
+          command: |
+            sleep 600 & echo $! >> "$1.more"
+            pwd >> "$1.where"; echo $$ >> "$1"
+            while [ ! -e "$1.go" ]; do sleep 0.05; done; echo woken
           arguments: ["${ .note }"]
 """
 ALLOWED = '[builtin.shell]\nenabled = true\ncommands = ["*"]\n[workers.wf-shell]\nack_wait = "1s"\n'
@@ -60,12 +63,17 @@ def test_a_process_dies_with_its_worker_and_is_run_again(pool: RealPool, tmp_pat
     (first,) = pool.until(pids, "the process has begun")
     (worker,) = pool.processes("worker", "wf-shell")
     os.kill(worker["pid"], signal.SIGKILL)
+    [more] = [int(pid) for pid in note.with_name("pids.more").read_text().split()]
+    where = Path(note.with_name("pids.where").read_text().strip())
     pool.until(lambda: not runs(first), "the process of the dead worker is gone")
+    pool.until(lambda: not runs(more), "so is what it has started")
+    pool.until(lambda: not where.exists(), "so is its directory")
     pool.until(lambda: len(pids()) == 2, "the process is run again")
     note.with_name("pids.go").touch()
     shown = wf(pool, "start", "sleeper", "--id", "s", "--wait", "--json")
     assert json.loads(shown.stdout)["output"] == "woken\n", shown
-    assert not any(runs(pid) for pid in pids())
+    started = [*pids(), *map(int, note.with_name("pids.more").read_text().split())]
+    pool.until(lambda: not any(runs(pid) for pid in started), "nothing of it is left")
 
 
 def test_without_leave_there_is_no_such_pool(pool: RealPool) -> None:

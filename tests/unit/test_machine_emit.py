@@ -79,3 +79,12 @@ def test_a_definition_that_cannot_be_an_event_is_refused(task, says):
     with pytest.raises(DefinitionError) as refused:
         define({"a": task})
     assert says in str(refused.value)
+
+
+def test_events_within_events_end_before_nothing_can_write_them():
+    """Each is small, and nests one level deeper than the one before."""
+    emit = {"emit": {"event": {"with": {"type": "x", "data": "${ . }"}}}}
+    driver = run_through(define({"a": emit}, {"b": {**emit, "then": "a"}}), 1)
+    assert driver.status == "faulted"
+    assert "nests deeper than 200 levels" in driver.state["error"]["detail"]
+    assert len(driver.sent("emit")) <= 200

@@ -16,9 +16,6 @@ PATH = "/usr/local/bin:/usr/bin:/bin"
 
 _UNQUOTED = frozenset("|&;<>()$`*?[]{}~#!\n\r")
 _IN_DOUBLE_QUOTES = frozenset("$`")
-# What an innocent program would load or run because of it.
-_TAKEN = ("LD_", "DYLD_", "PYTHON", "NODE_", "PERL", "RUBY", "BASH", "GIT_", "SHELL", "WF_")
-_TAKEN_WHOLE = frozenset({"PATH", "ENV", "IFS", "HOME", "TMPDIR", "EDITOR", "PAGER"})
 
 
 class Refused(Exception):
@@ -32,8 +29,9 @@ class Program(NamedTuple):
     arguments: tuple[str, ...]
 
 
-def program(command: str, arguments: Sequence[str], allowed: Sequence[str]) -> Program:
+def program(command: Any, arguments: Sequence[str], allowed: Sequence[str]) -> Program:
     """The program of a command, if `allowed` (paths) has it. Raises Refused."""
+    command = _text(command, "the command")
     if ANY in allowed:
         return Program(SHELL, ("-c", command, SHELL, *arguments))
     first, *more = words(command)
@@ -101,17 +99,20 @@ def texts(values: Any) -> tuple[str, ...]:
     return tuple(_text(value, f"argument {at}") for at, value in enumerate(values, 1))
 
 
-def environment(given: Any, *, strict: bool) -> dict[str, str]:
-    """What a definition adds to the environment. `strict`: where programs have a list, it must not
-    make them load or run anything else. Raises Refused."""
+def environment(given: Any, allowed: Sequence[str] | None) -> dict[str, str]:
+    """What a definition adds to the environment. `allowed`: the only names that it may set, None
+    for any; programs load and run other things because of theirs. Raises Refused."""
     if not isinstance(given, Mapping):
         raise Refused(f"`environment` must give an object, found {type(given).__name__}")
     found = {}
     for name, value in given.items():
         if not name.isidentifier() or not name.isascii():
             raise Refused(f"{name!r} cannot name a variable of the environment")
-        if strict and (name in _TAKEN_WHOLE or name.startswith(_TAKEN)):
-            raise Refused(f"the variable {name} is not for definitions to set: leave it out")
+        if allowed is not None and name not in allowed:
+            raise Refused(
+                f"the variable {name} is not allowed on this host: add it to [builtin.shell]"
+                f" environment in pool.toml; allowed are {', '.join(allowed) or 'none'}"
+            )
         found[name] = _text(value, f"the variable {name}")
     return found
 

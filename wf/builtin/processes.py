@@ -1,27 +1,26 @@
 """One process of a task, from its start to its end, with all that it has started.
 
-It has a directory of its own, a bare environment and a process group. Whatever ends the activity (a
-timeout, a drain) kills the group; so does the process's own end, and the death of the worker kills
-the process. Nothing of it lives on.
+It has a directory of its own, a bare environment and a process group, which its leader kills
+(leader.py): when the activity ends before it (a timeout, a drain), when the process ends, and when
+the worker dies.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import os
 import signal
 import subprocess
+import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, cast
 
 from wf.builtin.command_line import PATH, Program
 
-_PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None)
+LEADER = str(Path(__file__).with_name("leader.py"))
 
 
 class Ended(NamedTuple):
@@ -56,11 +55,14 @@ async def run(
             path = Path(directory, file[0])
             path.write_text(file[1], encoding="utf-8")
             arguments = (str(path), *arguments)
+        if not os.access(program.path, os.X_OK):
+            raise Missing(f"{program.path}: cannot be executed, or is not there")
         bare = {"PATH": PATH, "HOME": directory, "TMPDIR": directory, "LANG": "C.UTF-8"}
         loop = asyncio.get_running_loop()
         try:
             transport, outcome = await loop.subprocess_exec(
                 lambda: _Outcome(loop, max_bytes),
+                *(sys.executable, "-I", "-S", LEADER, str(os.getpid())),
                 program.path,
                 *arguments,
                 stdin=subprocess.PIPE,
@@ -69,7 +71,6 @@ async def run(
                 cwd=directory,
                 env={**bare, **variables},
                 start_new_session=True,
-                preexec_fn=_die_with(os.getpid()),
             )
         except OSError as error:
             raise Missing(f"{program.path}: {error.strerror or error}") from error
@@ -77,20 +78,9 @@ async def run(
             _feed(transport, stdin)
             return await outcome.ended
         finally:
-            outcome.kill_group()
-            transport.close()
+            outcome.end()
             await outcome.gone.wait()
-
-
-def _die_with(worker: int) -> Callable[[], None]:
-    """What the child does first."""
-
-    def in_child() -> None:
-        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != worker:
-            os._exit(127)  # it is dead already
-
-    return in_child
+            transport.close()
 
 
 def _feed(transport: asyncio.SubprocessTransport, data: bytes) -> None:
@@ -111,15 +101,16 @@ class _Outcome(asyncio.SubprocessProtocol):
         self._written = {1: bytearray(), 2: bytearray()}
         self._open = {1, 2}
         self._transport: asyncio.SubprocessTransport | None = None
-        self._leader = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.SubprocessTransport, transport)
-        self._leader = self._transport.get_pid()
 
-    def kill_group(self) -> None:
-        with suppress(ProcessLookupError):
-            os.killpg(self._leader, signal.SIGKILL)
+    def end(self) -> None:
+        """Have the leader kill the group, if that is not done yet."""
+        assert self._transport is not None
+        if not self.gone.is_set():
+            with suppress(ProcessLookupError):
+                self._transport.send_signal(signal.SIGTERM)
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         written = self._written[fd]
@@ -133,7 +124,6 @@ class _Outcome(asyncio.SubprocessProtocol):
 
     def process_exited(self) -> None:
         self.gone.set()
-        self.kill_group()  # what it has left running
         self._look()
 
     def _look(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -25,15 +26,16 @@ async def outcome(
     context: Context,
     max_bytes: int,
     *,
-    strict: bool,
+    names: Sequence[str] | None,
     file: tuple[str, str] | None = None,
 ) -> Any:
-    """Run the program; what `return` asks for. `strict`: see command_line.environment.
+    """Run the program; what `return` asks for. `names`: of the environment, that
+    the definition may set; None: any.
 
     Raises ActivityError: for an exit status other than 0 too, unless `return` asks for that.
     """
     data = request.data
-    variables = environment(data.get("environment") or {}, strict=strict)
+    variables = environment(data.get("environment") or {}, names)
     variables["WF_IDEMPOTENCY_KEY"] = context.idempotency_key
     try:
         ended = await processes.run(

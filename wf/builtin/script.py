@@ -37,7 +37,7 @@ async def _run(call: Request, context: Context) -> Any:
     try:
         command = Program(interpreter, texts(call.data.get("arguments") or []))
         return await programs.outcome(
-            call, command, context, settings.max_output, strict=False, file=(FILES[language], code)
+            call, command, context, settings.max_output, names=None, file=(FILES[language], code)
         )
     except Refused as refusal:
         raise programs.refused(refusal) from None

@@ -26,7 +26,7 @@ async def _run(call: Request, context: Context) -> Any:
     allowed = settings.commands
     try:
         command = program(call.data["command"], texts(call.data.get("arguments") or []), allowed)
-        strict = ANY not in allowed
-        return await programs.outcome(call, command, context, settings.max_output, strict=strict)
+        names = None if ANY in allowed else settings.environment
+        return await programs.outcome(call, command, context, settings.max_output, names=names)
     except Refused as refusal:
         raise programs.refused(refusal) from None

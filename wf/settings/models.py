@@ -259,6 +259,7 @@ class ShellSettings(Section):
 
     enabled: bool = False
     commands: tuple[Command, ...] = ()
+    environment: tuple[str, ...] = ()  # names that a definition may set
     max_output: Size = Field(default=1024 * 1024, ge=1024, le=64 * 1024 * 1024)  # bytes
 
 

@@ -40,6 +40,10 @@ def own(type_: str) -> JsonObject:
     return {"with": {"type": type_}, "correlate": correlate}
 
 
+def watched(task: JsonObject) -> JsonObject:
+    return {**task, "metadata": {"wf": {"scheduleToStart": "PT8S", "heartbeat": "PT1S"}}}
+
+
 def undone(task: JsonObject) -> JsonObject:
     return {**task, "metadata": {"wf": {"compensate": [{"back": call("add")}]}}}
 
@@ -214,6 +218,14 @@ FLOWS: dict[str, list[JsonObject]] = {
             }
         },
     ],
+    "watched": [
+        {
+            "attempt": {
+                "try": [{"up": watched(call("add"))}, {"more": watched(call("shaky"))}],
+                "catch": {"retry": {"limit": {"attempt": {"count": 1000}}}},
+            }
+        }
+    ],
     "queues": [{"one": call("add")}, {"rest": {"wait": {"seconds": 1}}}, {"two": call("add")}],
     "rests": [{"rest": {"wait": {"days": 2}}}],
     "poison": [{"one": call("add")}],
@@ -253,6 +265,7 @@ EXPECTED: dict[str, Callable[[int], tuple[str, Any]]] = {
     "hears": lambda n: ("completed", {"n": n + 3}),
     "tells": lambda n: ("completed", {"n": n + 1}),
     "undoes": lambda n: ("faulted", None),
+    "watched": lambda n: ("completed", {"n": n + 2}),
     "queues": lambda n: ("completed", {"n": n + 2}),
     "rests": lambda n: ("cancelled", None),
     "poison": lambda n: ("faulted", None),

@@ -18,6 +18,7 @@ from tests.simulation.plan import Wish
 from wf import subjects
 from wf.errors import MessageError
 from wf.jetstream import topology
+from wf.messages import COMPLETED, FAILED, HEARTBEAT, STARTED
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -106,7 +107,9 @@ def _history(instance: str, last: int, messages: list[JsonObject]) -> Iterator[s
     results = [entry["event"] for entry in entries if entry["event"]["kind"] == "result"]
     # A success of an attempt whose worker was given up counts still, while the run is open.
     attempts = Counter(
-        (event["run"], event["attempt"], event["outcome"] == "completed") for event in results
+        (event["run"], event["attempt"], _of_its_kind(event["outcome"]))
+        for event in results
+        if event["outcome"] != HEARTBEAT
     )
     held = any(step["type"] == "run.held" for entry in entries for step in entry["entries"])
     for attempt, count in attempts.items():
@@ -115,6 +118,11 @@ def _history(instance: str, last: int, messages: list[JsonObject]) -> Iterator[s
     starts = [entry for entry in entries if entry["event"]["kind"] == "start"]
     if len(starts) != 1:
         yield f"{instance}: {len(starts)} starts in its history"
+
+
+def _of_its_kind(outcome: str) -> str:
+    """One of each may count of an attempt: its start, a success, and whatever ends it badly."""
+    return outcome if outcome in (STARTED, COMPLETED) else FAILED
 
 
 def _fold(instance: str, snapshot: JsonObject, messages: list[JsonObject]) -> Iterator[str]:

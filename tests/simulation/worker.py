@@ -57,10 +57,12 @@ class Worker:
         task = orjson.loads(delivery.data)
         if delivery.delivered >= self._world.plan.max_deliver:
             outcome = self._undeliverable(task)
+        elif (refused := await self._begin(activity, task, delivery)) is not None:
+            outcome = refused
         else:
             key = (task["instance"], task["run"], task["attempt"])
             self.running[key] = (activity, delivery)
-            await self._take_time(delivery)
+            await self._take_time(delivery, activity, task)
             outcome = self._outcome(activity, task)
             self.running.pop(key, None)
         await self._publish(activity, task, outcome)
@@ -68,17 +70,42 @@ class Worker:
             return  # it forgets the ack
         self._port.ack(delivery)
 
-    async def _take_time(self, delivery: Delivery) -> None:
+    async def _begin(
+        self, activity: str, task: dict[str, Any], delivery: Delivery
+    ) -> dict[str, Any] | None:
+        """Of a task that is watched: tell that it begins, or what it gets in place of a result."""
+        if "liveness" not in task:
+            return None
+        said = {"run": task["run"], "attempt": task["attempt"]}
+        late_ms = self._world.wall_ms() - task["liveness"]["start_by_ms"]
+        if late_ms > 0:
+            return messages.sign_body(outcome=messages.EXPIRED, **said)
+        if delivery.delivered > 1:
+            return messages.sign_body(outcome=messages.REDELIVERED, **said)
+        await self._publish(activity, task, messages.sign_body(outcome=messages.STARTED, **said))
+        return None
+
+    async def _beat(self, activity: str, task: dict[str, Any]) -> None:
+        """At times it goes on and the engine hears nothing of it."""
+        if "liveness" in task and self._random.random() >= self._world.mishap:
+            said = {"run": task["run"], "attempt": task["attempt"], "details": task["attempt"]}
+            sign = messages.sign_body(outcome=messages.HEARTBEAT, **said)
+            subject = subjects.completed(task["instance"], activity)
+            await self._store(topology.WORKFLOW_EVENTS, Outgoing(subject, messages.encode(sign)))
+
+    async def _take_time(self, delivery: Delivery, activity: str, task: dict[str, Any]) -> None:
         """Mostly short; at times longer than the lease, which is kept or not."""
         luck = self._random.random()
         if luck >= self._world.mishap:
             await asyncio.sleep(self._random.expovariate(20))
+            await self._beat(activity, task)
             return
         keeps = self._random.random() < 0.5
         for _ in range(4):
             if keeps:
                 self._port.in_progress(delivery)
             await asyncio.sleep(KEEP_S)
+            await self._beat(activity, task)
 
     def _outcome(self, activity: str, task: dict[str, Any]) -> dict[str, Any]:
         run, attempt = task["run"], task["attempt"]

@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orchestrator import inbound, outbox, sends
@@ -466,7 +466,7 @@ class Race:
             assert said.get("heard_ms") == self.heard.get(before), "it was heard of since"
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(KEYS, st.booleans(), MOVES)
 def test_whatever_comes_in_whatever_order_an_attempt_is_watched_or_over(keys, governed, moves):
     race = Race(keys, governed)

@@ -2,8 +2,9 @@
 
 Such a run has `liveness`, as its task tells the worker: `start_by_ms`, `heartbeat_ms`, and
 `details` of the attempt before. Once the worker has said that the attempt runs there is
-`heard_ms`, when it was last heard of, and maybe `retry` (the activity's policy), `details` (of the
-last heartbeat) and `spared_ms` (the `heard_ms` of a silence that may have been the broker's own).
+`heard_ms`, when it was last heard of, and maybe `beat_ms` (of its last heartbeat), `retry` (the
+activity's policy), `details` (of the last heartbeat) and `spared_ms` (the `heard_ms` of a silence
+that may have been the broker's own).
 
 The frame's timer `liveness` fires when nothing was heard in time. Timers come in a stream of their
 own, so a sign of life that was stored before may still be on its way. Therefore the timer decides
@@ -22,7 +23,7 @@ JsonObject = dict[str, Any]
 
 # What a worker may be late with its word, and how far its clock may be off.
 MARGIN_MS = 2000
-_OF_ONE_ATTEMPT = ("liveness", "heard_ms", "retry", "spared_ms")
+_OF_ONE_ATTEMPT = ("liveness", "heard_ms", "beat_ms", "retry", "spared_ms")
 
 
 def is_sign_of_life(event: JsonObject) -> bool:
@@ -41,6 +42,15 @@ def reason_to_ignore(run: JsonObject, event: JsonObject) -> str | None:
     if outcome == OVERDUE and event.get("heard_ms") != run.get("heard_ms"):
         return "late"  # it was heard of since then
     return None
+
+
+def is_known(step: Step, event: JsonObject) -> bool:
+    """Whether this heartbeat, or a later one, has counted already: they are told apart by when they
+    were stored. After the broker's clock was set back, silence lasts until it has caught up."""
+    if event["outcome"] != HEARTBEAT:
+        return False
+    beat_ms = step.runs[str(event["run"])].get("beat_ms")
+    return beat_ms is not None and step.now_ms <= beat_ms
 
 
 def begin(step: Step, run: str, start_by_ms: int | None = None) -> None:
@@ -76,6 +86,8 @@ def heard(step: Step, event: JsonObject) -> None:
     state = step.runs[run]
     first = "heard_ms" not in state
     changed = {**state, "heard_ms": step.now_ms}
+    if event["outcome"] == HEARTBEAT:
+        changed["beat_ms"] = step.now_ms
     changed.update({key: event[key] for key in ("details", "retry") if key in event})
     step.runs[run] = changed
     step.history.append(

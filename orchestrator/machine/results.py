@@ -62,14 +62,17 @@ def _result(snapshot: JsonObject, run: JsonObject, event: JsonObject) -> str | N
     return liveness.reason_to_ignore(run, event) if outcome in SIGNS else None
 
 
-def apply_result(step: Step, event: JsonObject) -> None:
-    """Apply a result that is not to be ignored."""
+def apply_result(step: Step, event: JsonObject) -> str | None:
+    """Apply a result that is not to be ignored; why it is all the same."""
+    if liveness.is_known(step, event):
+        return "duplicate"
     if event["outcome"] == COMPLETED:
         calling.succeed(step, str(event["run"]), event["attempt"], event.get("output"))
     elif liveness.is_sign_of_life(event):
         liveness.heard(step, event)
     else:
         calling.fail(step, str(event["run"]), event)
+    return None
 
 
 def apply_timer(step: Step, event: JsonObject) -> None:

@@ -485,3 +485,18 @@ def test_whatever_comes_in_whatever_order_an_attempt_is_watched_or_over(keys, go
     if not driver.terminal and driver.status != "suspended" and driver.state["runs"]:
         driver.result(1, race.attempt, output="done")
         assert driver.status in ("completed", "running", "waiting")
+
+
+def test_a_heartbeat_that_comes_again_after_a_crash_counts_once():
+    driver = started({"c": call(**BEAT)})
+    sign(driver, "started")
+    driver.now_ms += 1000
+    sign(driver, "heartbeat", details=1)
+    driver.now_ms += 1000
+    sign(driver, "heartbeat", details=2)
+    driver.now_ms -= 1000
+    assert sign(driver, "heartbeat", details=1).ignored == "duplicate"
+    driver.now_ms += 1000
+    assert sign(driver, "heartbeat", details=2).ignored == "duplicate"
+    driver.failed()
+    assert driver.replay() == driver.state

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
-from wf import messages, subjects
+from wf import gate, messages, subjects
 from wf.errors import MessageError
 from wf.ids import derived_id, scheduled_id
 from wf.jetstream.port import Delivery, Stored
@@ -14,6 +15,7 @@ JsonObject = dict[str, Any]
 
 LATEST_MS = 253_402_300_799_000  # the end of the year 9999
 ADMIT = "admit"  # the verb of the command that gives a place (orchestrator/admission.py)
+_NUMBER = re.compile(r"[0-9]{1,18}\Z")  # fits in 64 bits, so that it can be stored
 _OUTCOMES = messages.OUTCOMES | messages.SIGNS
 FLUSH_TIMER = "flush"  # the shell's own timer: publish what was refused (see outbox.py)
 
@@ -42,9 +44,9 @@ def read(delivery: Delivery) -> Item | Unreadable:
             delivery.subject, delivery.data, delivery.sequence, delivery.timestamp_ms
         )
     except MessageError as error:
-        return Unreadable(delivery, str(error))
+        return Unreadable(delivery, gate.text(error))
     except Exception as error:  # noqa: BLE001 — no message may stop the engine: it is set aside
-        return Unreadable(delivery, f"{type(error).__name__}: {error}")
+        return Unreadable(delivery, gate.error_text(error))
     return Item(delivery, instance, event)
 
 
@@ -57,6 +59,8 @@ def to_event(subject: str, data: bytes, sequence: int, timestamp_ms: int) -> tup
     """(instance id, machine event). The subject is authoritative. Raises MessageError."""
     inbound = subjects.parse_inbound(subject)
     kind = inbound.kind
+    if inbound.instance:
+        subjects.check_name("instance", inbound.instance)
     if kind == "timer":
         return inbound.instance, _timer(inbound.name)
     body = messages.decode(data, subject)
@@ -123,9 +127,13 @@ def place_key(item: Item) -> str | None:
 def _timer(name: str) -> JsonObject:
     if name == FLUSH_TIMER:
         return {"kind": FLUSH_TIMER}
-    if not name.isdecimal():
-        raise MessageError(f"timer {name!r} is not a timer number")
-    return {"kind": "timer", "timer": int(name)}
+    return {"kind": "timer", "timer": _number("timer", name)}
+
+
+def _number(what: str, token: str) -> int:
+    if _NUMBER.match(token) is None:
+        raise MessageError(f"{what} {token[:40]!r} is not a number of at most 18 digits")
+    return int(token)
 
 
 def _start(name: str, body: JsonObject, sequence: int, timestamp_ms: int) -> tuple[str, JsonObject]:
@@ -157,6 +165,8 @@ def _scheduled(name: str, body: JsonObject) -> tuple[str, JsonObject]:
     if type(due_ms) is not int or not 0 <= due_ms < LATEST_MS:
         raise MessageError(f'"due_ms" {due_ms!r} is not a time in milliseconds')
     namespace, workflow = subjects.split_qualified(name)
+    subjects.check_name("namespace", namespace)
+    subjects.check_name("workflow", workflow)
     instance = scheduled_id(name, due_ms)
     return instance, {
         "kind": "start",
@@ -170,9 +180,7 @@ def _scheduled(name: str, body: JsonObject) -> tuple[str, JsonObject]:
 
 def _child(run: str, body: JsonObject) -> JsonObject:
     """The end of a child, as its parent learns of it."""
-    if not run.isdecimal():
-        raise MessageError(f"run {run!r} is not a number")
-    event: JsonObject = {"kind": "child", "run": int(run)}
+    event: JsonObject = {"kind": "child", "run": _number("run", run)}
     for key in ("child", "status", "output", "error", "reason"):
         if key in body:
             event[key] = body[key]

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
-
+from wf import gate
 from wf.errors import MessageError
 
 VERSION = 1
@@ -38,23 +37,18 @@ START_GRACE_MS = 1000  # after `start_by_ms`: for the word of a start to be stor
 
 
 def encode(body: JsonObject) -> bytes:
-    """Compact JSON. Raises MessageError for what JSON cannot hold (NaN is stored as null)."""
-    try:
-        return orjson.dumps(body)
-    except TypeError as error:
-        raise MessageError(f"not JSON: {error}") from error
+    """Compact JSON. Raises MessageError with the place of what JSON cannot hold (wf/gate.py)."""
+    return gate.encode(body, "message")
 
 
 def decode(data: bytes, what: str = "message") -> JsonObject:
     """The body, checked for being an object of version 1. Raises MessageError."""
-    try:
-        body = orjson.loads(data)
-    except orjson.JSONDecodeError as error:
-        raise MessageError(f"{what}: not JSON: {error}") from error
+    body = gate.decode(data, what)
     if not isinstance(body, dict):
         raise MessageError(f"{what}: expected a JSON object, found {type(body).__name__}")
-    if body.get("v") != VERSION:
-        raise MessageError(f'{what}: version {body.get("v")!r} is not known; write "v": {VERSION}')
+    version = body.get("v")
+    if type(version) is not int or version != VERSION:
+        raise MessageError(f'{what}: version {version!r} is not known; write "v": {VERSION}')
     return body
 
 

@@ -71,6 +71,13 @@ def test_a_timer_is_known_by_its_subject_alone() -> None:
             {"v": 1, "run": True, "attempt": 1, "outcome": "failed"},
         ),
         ("workflow.timer.fired.o.x", {"v": 1}),
+        ("workflow.timer.fired.o.٣", {"v": 1}),
+        ("workflow.timer.fired.o.99999999999999999999", {"v": 1}),
+        (f"workflow.child.completed.o.{'9' * 5000}", {"v": 1}),
+        ("workflow.timer.fired.*.1", {"v": 1}),
+        ("workflow.command.requested.ü.cancel", {"v": 1}),
+        ("workflow.timer.fired.start.default.>", {"v": 1, "due_ms": 1}),
+        ("workflow.start.order", {"v": True}),
         ("workflow.other.o.x", {"v": 1}),
     ],
 )

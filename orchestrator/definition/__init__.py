@@ -60,7 +60,7 @@ def parse(
     `<file>:<line>:<column>: <JSON pointer>: <sentence with the remedy>`.
     """
     document, positions = read(source, file)
-    problems = Problems(file, positions)
+    problems = Problems(file, positions, registered=registered)
     if not isinstance(document, dict):
         raise DefinitionError([f"{file}: must be an object, found {kind_of(document)}"])
     workflow = compile_workflow(document, problems)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from orchestrator.definition import deferring
 from orchestrator.definition.compiler import INSIDE, NOTHING, Compiler, Scope
 from orchestrator.definition.nodes import Template
-from orchestrator.definition.problems import escape, kind_of
+from orchestrator.definition.problems import escape, kind_of, no_template
 from orchestrator.expressions import strip_marks
 
 KNOWN = INSIDE | {"secrets"}
@@ -119,6 +119,8 @@ def _oauth2(compiler: Compiler, place: str, body: dict[str, Any]) -> None:
             ("token",),
             {"revocation": unused_, "introspection": unused_},
         )
+        if "token" in endpoints:
+            no_template(compiler.problems, f"{place}/endpoints/token", endpoints["token"])
 
 
 def _oidc(compiler: Compiler, place: str, body: dict[str, Any]) -> None:
@@ -141,6 +143,8 @@ def _token(compiler: Compiler, place: str, body: dict[str, Any], more: tuple[str
     for key in ("authority", "username", "password"):
         if key in body:
             problems.text(f"{place}/{key}", body[key], f"`{key}`")
+    if "authority" in body:
+        no_template(problems, f"{place}/authority", body["authority"])
     if "grant" in body:
         _one_of(compiler, f"{place}/grant", body["grant"], GRANTS, _NO_GRANT)
     if body.get("grant") == "password":

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import uritemplate
@@ -19,6 +19,7 @@ from orchestrator.definition.compiler import DEFERRED, INSIDE, NOTHING, Compiler
 from orchestrator.definition.nodes import Call, Template
 from orchestrator.definition.problems import kind_of
 from orchestrator.expressions import compile_expression, strip_marks
+from wf import uri_templates
 
 KNOWN = INSIDE | DEFERRED
 OUTPUTS = ("content", "response", "raw")
@@ -187,13 +188,20 @@ def _variables(compiler: Compiler, place: str, uri: str) -> Template:
     if not _SCHEME.match(uri):
         why = ": workers read no files, so serve it" if uri.lower().startswith("file:") else ""
         compiler.problems.add(place, f'"{uri}" must begin with http:// or https://{why}')
-    if "{" in uri.replace("${", "") and uri.count("{") != uri.count("}"):
-        compiler.problems.add(place, "a brace of the URI template has no partner: add or remove it")
+    if "${" not in uri and (found := uri_templates.problem(uri)) is not None:
+        compiler.problems.newly(place, found)
     fields: dict[str, Template] = {}
-    for name in uritemplate.URITemplate(uri).variable_names:
+    for name in _names(uri):
         read = compile_expression(f".[{json.dumps(name)}]")
         fields[name] = Template(frozenset(read.variables), expression=read)
     return _object(fields) if fields else constant({})
+
+
+def _names(uri: str) -> Iterable[str]:
+    try:
+        return uritemplate.URITemplate(uri).variable_names
+    except (ValueError, IndexError):
+        return ()  # said above
 
 
 def _options(compiler: Compiler, place: str, given: dict[str, Any]) -> dict[str, Template]:

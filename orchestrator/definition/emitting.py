@@ -6,7 +6,7 @@ from typing import Any
 
 from orchestrator.definition.compiler import INSIDE, NOTHING, Compiler, Scope
 from orchestrator.definition.nodes import Emit, Template
-from orchestrator.definition.problems import escape, kind_of
+from orchestrator.definition.problems import escape, kind_of, no_template
 from orchestrator.expressions import strip_marks
 from wf import cloudevents
 
@@ -56,5 +56,7 @@ def attributes(
             wrong = cloudevents.wrong_with(name, value)
             if wrong is not None:
                 problems.add(at, f"{wrong}, found {kind_of(value)}")
+            if name in ("source", "dataschema"):
+                no_template(problems, at, value)
         compiled.append((name, compiler.template(at, value, known, scope)))
     return tuple(compiled)

@@ -6,7 +6,7 @@ from typing import Any
 
 from orchestrator.definition.compiler import INSIDE, NOTHING, Compiler, Scope
 from orchestrator.definition.nodes import Case, Do, Raise, Set, Switch, Template, Wait
-from orchestrator.definition.problems import escape, kind_of
+from orchestrator.definition.problems import escape, kind_of, no_template
 from orchestrator.expressions import Expression, strip_marks
 
 _STANDARD_ERRORS = "https://open-workflow-specification.org/spec/1.0.0/errors/"
@@ -137,4 +137,5 @@ def error_template(compiler: Compiler, place: str, value: Any, scope: Scope) -> 
         ):
             wanted = "an integer" if key == "status" else "a string"
             problems.add(f"{place}/{escape(key)}", f"must be {wanted} or an expression `${{ … }}`")
+    no_template(problems, f"{place}/type", value.get("type"))
     return compiler.template(place, value, INSIDE, scope)

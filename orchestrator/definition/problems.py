@@ -17,11 +17,18 @@ def escape(token: str) -> str:
 
 
 class Problems:
-    """Collects problems; `positions` maps JSON pointers to places in the YAML, where known."""
+    """Collects problems; `positions` maps JSON pointers to places in the YAML, where known.
 
-    def __init__(self, file: str, positions: Mapping[str, Position]) -> None:
+    `registered`: an older version of this program may have accepted the definition, and instances
+    depend on it.
+    """
+
+    def __init__(
+        self, file: str, positions: Mapping[str, Position], *, registered: bool = False
+    ) -> None:
         self.file = file
         self.positions = positions
+        self.registered = registered
         self.found: list[Problem] = []
 
     def add(self, pointer: str, sentence: str) -> None:
@@ -29,6 +36,11 @@ class Problems:
         problem = self.at(pointer, sentence)
         if problem not in self.found:
             self.found.append(problem)
+
+    def newly(self, pointer: str, sentence: str) -> None:
+        """The same, of what only new definitions are refused for."""
+        if not self.registered:
+            self.add(pointer, sentence)
 
     def at(self, pointer: str, sentence: str) -> Problem:
         """A problem, or a warning, with the place of `pointer` in the file."""
@@ -104,3 +116,11 @@ def kind_of(value: Any) -> str:
     if isinstance(value, str):
         return "an empty string" if not value else f'"{value[:40]}"'
     return f"the number {value}"
+
+
+def no_template(problems: Problems, pointer: str, value: Any) -> None:
+    """Note an address with variables of a URI template where nothing fills them."""
+    if type(value) is str and not value.lstrip().startswith("${") and set("{}") & set(value):
+        problems.newly(
+            pointer, "is not filled in as a URI template here: make the whole address ${ … }"
+        )

@@ -8,6 +8,7 @@ from urllib.parse import quote, urlencode
 import orjson
 import uritemplate
 
+from wf import uri_templates
 from wf.builtin import failures
 
 JsonObject = dict[str, Any]
@@ -41,6 +42,8 @@ def uri(given: Any, variables: JsonObject | None, query: Any) -> str:
 
 
 def _expanded(given: str, variables: JsonObject) -> str:
+    if uri_templates.problem(given) is None:  # a definition of an older version may have one
+        _check_path(given, variables)
     template = uritemplate.URITemplate(given)
     for part in template.variables:
         if part.original[:1] in "+#./;?&":
@@ -52,6 +55,36 @@ def _expanded(given: str, variables: JsonObject) -> str:
                     f" operator such as {{?{name}*}}"
                 )
     return template.expand({name: _plain(value) for name, value in variables.items()})
+
+
+def _check_path(given: str, variables: JsonObject) -> None:
+    """Raises ActivityError when the path would be that of something else."""
+    problems = []
+    for variable in uri_templates.variables(given):
+        value = variables.get(variable.name)
+        if not variable.in_path:
+            continue
+        if value is None:
+            problems.append(f"`{variable.name}` is missing or null{_dotted(variable.name)}")
+        elif _leaves_no_segment(value):
+            problems.append(f"`{variable.name}` is empty or only dots")
+    if problems:
+        raise failures.invalid(
+            f"the endpoint {given} needs a value for each variable of its path, from the task's"
+            f" input: {'; '.join(problems)}"
+        )
+
+
+def _dotted(name: str) -> str:
+    return f' (one property, named "{name}": a dot does not go deeper)' if "." in name else ""
+
+
+def _leaves_no_segment(value: Any) -> bool:
+    """True for what would leave a path without a segment, or with one that leads upwards."""
+    if isinstance(value, list | dict):
+        members = value.values() if isinstance(value, dict) else value
+        return all(one is None for one in members)
+    return isinstance(value, str) and not value.strip(".")
 
 
 def _plain(value: Any) -> Any:

@@ -20,6 +20,7 @@ from orchestrator import sends
 from orchestrator.apart import DEFAULT_RULES, Rules
 from orchestrator.definition import Definition
 from orchestrator.inbound import Item
+from orchestrator.journal import Case
 from orchestrator.machine import (
     DEFAULT_LIMITS,
     TERMINAL,
@@ -86,15 +87,16 @@ def fault_event(title: str, detail: str, **more: Any) -> JsonObject:
     return {"kind": "fault", "error": error, **more}
 
 
-def convicted(item: Item, deaths: int) -> Item:
-    """In place of an event that killed the engine `deaths` times while it was alone."""
+def convicted(item: Item, case: Case) -> Item:
+    """In place of an event that has killed the process that applied it."""
     evidence = {
         "event": item.event,
         "stream": item.delivery.stream,
         "sequence": item.delivery.sequence,
-        "deaths": deaths,
+        "deaths": case.falls,
+        "how": case.how,
     }
-    detail = f"applying this event killed the orchestrator {deaths} times"
+    detail = f"applying this event ended the process {case.falls} times: {case.cause}"
     event = fault_event("Event killed the engine", detail, evidence=evidence)
     if item.event["kind"] == "start":
         event = {

@@ -20,8 +20,9 @@ from orchestrator import apply as applying
 from orchestrator import aside, strangers
 from orchestrator.apply import Applied, Limits
 from orchestrator.definitions import Definitions
-from orchestrator.guard import Guard, Work
+from orchestrator.guard import Guard, Work, named
 from orchestrator.inbound import FLUSH_TIMER, Item, listener_key, place_key
+from orchestrator.journal import Event
 from orchestrator.machine import TERMINAL
 from orchestrator.outbox import Outbox
 from orchestrator.parking import Parking
@@ -30,7 +31,7 @@ from orchestrator.record import Record, built
 from orchestrator.sending import send_all
 from orchestrator.store import Store, Write, Written
 from orchestrator.unknown import droppable
-from wf import subjects
+from wf import gate, subjects
 from wf.errors import BrokerError
 from wf.jetstream import topology
 from wf.jetstream.port import Port
@@ -107,8 +108,13 @@ class Engine:
             before = _count(pending)
             try:
                 pending = await self._turn(pending, gone, fresh=turn == 1)
-            except BrokerError as error:  # no answer: what is not acked is simply done again
-                logger.bind(error=str(error), instances=len(pending)).warning("group.again")
+            except Exception as error:
+                # No answer: what is not acked is simply done again. So is what an event broke, and
+                # that one is suspect from here on.
+                if not isinstance(error, BrokerError) and not self._guard.raised(error):
+                    raise
+                log = logger.bind(error=gate.error_text(error), instances=len(pending))
+                log.warning("group.again")
                 pending = {one: items for one, items in pending.items() if one not in gone}
                 for instance in pending:
                     self._store.cache.drop(instance)
@@ -120,7 +126,8 @@ class Engine:
         """One round; what must go round again is returned. `gone` gets the instances that are
         not this group's any more: released, or Parking's to release. `fresh`: the first round, in
         which a start may be taken for the first of its instance."""
-        group, again = self._one_each(group)
+        careful = self._guard.is_careful(_event(item) for items in group.values() for item in items)
+        group, again = _one_each(group) if careful else (group, {})
         starting = _starting(group)
         told = await self._told(starting)
         records = await self._store.load(group, starting - told if fresh else set())
@@ -131,7 +138,8 @@ class Engine:
         gone |= await self._drop_expired(group, records, told, again)
         group = {instance: group[instance] for instance in records}
         await self._definitions.prepare(group, records)
-        await self._try(group, records, again)
+        if careful:
+            group = await self._try(group, records, again)
         results = self._apply(group, records)
         written = await self._write(records, results)
         _merge(again, {instance: group[instance] for instance in written.lost})
@@ -147,14 +155,6 @@ class Engine:
         return again
 
     # Load
-
-    def _one_each(self, group: Group) -> tuple[Group, Group]:
-        """While careful, only the first event of each instance, so that a death names it; the rest
-        waits for the next round."""
-        if not self._guard.is_careful(_event(item) for items in group.values() for item in items):
-            return group, {}
-        now = {instance: items[:1] for instance, items in group.items()}
-        return now, {instance: items[1:] for instance, items in group.items() if items[1:]}
 
     async def _flush_cold(self, records: dict[str, Record]) -> dict[str, Outbox]:
         """Publish what a predecessor committed and may not have published. Returns the refused."""
@@ -212,17 +212,17 @@ class Engine:
 
     # Apply
 
-    async def _try(self, group: Group, records: dict[str, Record], again: Group) -> None:
-        """While careful, in a child first: what fell there goes round again, the rest goes on."""
+    async def _try(self, group: Group, records: dict[str, Record], again: Group) -> Group:
+        """In a child first, one event each: what fell there goes round again, the rest goes on."""
         fallen = await self._guard.examine(
             [
                 Work(_event(items[0]), partial(self._apply_one, records[instance], items))
                 for instance, items in group.items()
             ]
         )
-        if fallen:
-            for instance in [key for key, items in group.items() if _event(items[0]) in fallen]:
-                _merge(again, {instance: group.pop(instance)})
+        fell = {key: items for key, items in group.items() if _event(items[0]) in fallen}
+        _merge(again, fell)
+        return {key: items for key, items in group.items() if key not in fell}
 
     def _apply(self, group: Group, records: dict[str, Record]) -> dict[str, Applied]:
         """All of it without an await, so that the journal names just what is being applied."""
@@ -361,10 +361,9 @@ class Engine:
     async def _set_aside(self, item: Item) -> None:
         """Even the fault that was to take its place kills: the dead letters have it alone."""
         case = self._guard.case(_event(item))
-        reason = f"working on it ended the process: {case.how if case else ''}"
-        await send_all(
-            self._port, topology.DEAD_LETTERS, [aside.letter(item.delivery, reason, "deadly")]
-        )
+        reason = f"working on it ended the process: {case.cause if case else ''}"
+        letter = aside.letter(item.delivery.stream, item.delivery, reason, DEADLY)
+        await send_all(self._port, topology.DEAD_LETTERS, [letter])
         self._ignore(item, DEADLY)
 
     def _ignore(self, item: Item, reason: str) -> None:
@@ -405,8 +404,14 @@ class Engine:
         self._done(item)
 
 
-def _event(item: Item) -> tuple[str, int]:
-    return item.delivery.stream, item.delivery.sequence
+def _event(item: Item) -> Event:
+    return named(item.delivery)
+
+
+def _one_each(group: Group) -> tuple[Group, Group]:
+    """The first event of each instance, so that a death names it; what waits for the next round."""
+    now = {instance: items[:1] for instance, items in group.items()}
+    return now, {instance: items[1:] for instance, items in group.items() if items[1:]}
 
 
 def _count(group: Group) -> int:

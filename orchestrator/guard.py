@@ -12,6 +12,7 @@ orchestrator was killed from outside: its trial is passed.
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -19,8 +20,10 @@ from typing import NamedTuple
 from loguru import logger
 
 from orchestrator.journal import Case, Event, Journal
-from orchestrator.trial import Piece, Trial, fork
+from orchestrator.trial import TEXT_BYTES, Piece, Trial, fork
+from wf import gate
 from wf.errors import MessageError
+from wf.jetstream.port import Delivery
 
 CAREFUL_S = 30.0  # after the start of an orchestrator that follows a death, and after each fall
 
@@ -34,6 +37,11 @@ class Work(NamedTuple):
 
     event: Event
     piece: Piece
+
+
+def named(delivery: Delivery) -> Event:
+    """The message, as the journal names it."""
+    return delivery.stream, delivery.sequence, delivery.timestamp_ms
 
 
 class Guard:
@@ -101,8 +109,22 @@ class Guard:
         if case is not None:
             raise Convicted(
                 f"working on message {event[1]} of {event[0]} ended the process "
-                f"{case.deaths + case.trials} times: {case.how}"
+                f"{case.falls} times: {case.cause}"
             )
         self._journal.mark(event)
-        yield
+        try:
+            yield
+        except Exception:  # whoever catches it goes on
+            self._journal.clear()
+            raise
         self._journal.clear()
+
+    def raised(self, error: Exception) -> bool:
+        """An exception has ended the work on the message in hand, as a death would have. False when
+        there is none: then it says nothing about any message."""
+        event = self._journal.in_hand
+        self._journal.clear()
+        if event is None:
+            return False
+        self.fell(event, gate.text("".join(traceback.format_exception(error))[-TEXT_BYTES:]))
+        return True

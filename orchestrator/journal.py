@@ -3,12 +3,14 @@
 `<name>.journal` is memory-mapped: one word says which message is in hand. It is stored before the
 message is decoded, applied or encoded and cleared after, so a death names its message. A mapped
 file survives SIGKILL (the page cache keeps it); a power cut may lose it, and then only costs the
-suspicion. An aligned word is stored whole: a death cannot tear it.
+suspicion. An aligned word is stored whole: a death cannot tear it. One between the two stores of a
+mark names a message that never was.
 
 `<name>.deaths.json` keeps a case for each message that something died of, until the message is
-acquitted: stored and acknowledged, or set aside. It outlives any number of restarts.
+acquitted: what it led to is stored. One that is convicted is kept longer, as its ack may be lost.
 
-A message is named by its stream and sequence, of whatever stream: an event, a state, a definition.
+A message is named by its stream, its sequence and when it was stored (a stream that is made anew
+begins with 1), and may be of any stream: an event, a state, a definition.
 Neither file may stop the orchestrator. What is garbage, of another version or cannot be written is
 done without, and then a killer takes a few deaths more.
 """
@@ -25,15 +27,15 @@ from pathlib import Path
 import orjson
 from loguru import logger
 
-Event = tuple[str, int]  # stream, sequence
+Event = tuple[str, int, int]  # stream, sequence, milliseconds since the epoch
 
 # The fall of a trial has one cause; a death of the orchestrator may have come from outside.
 TRIALS_TO_CONVICT = 2
 DEATHS_TO_CONVICT = 3
 CAPACITY = 4096  # cases; the oldest are forgotten first
-FORGOTTEN_AFTER = 20  # lives of the orchestrator in which nothing died of it, nor was it acquitted
+FORGOTTEN_AFTER = 20  # lives of the orchestrator in which nothing is heard of it
 
-_WORDS = 2  # what the words mean, the message in hand
+_WORDS = 3  # what the words mean, the message in hand, when that was stored
 _SIZE = 8 * _WORDS
 _ALONE = 1 << 63
 _SEQUENCE_BITS = 56
@@ -49,10 +51,25 @@ class Case:
     trials: int = 0  # of forked children that only tried it
     lives: int = 0  # of the orchestrator since the last of these
     how: str = ""  # the last of these, in words
+    settled: bool = False  # what it led to, or what took its place, is stored
 
     @property
     def is_convicted(self) -> bool:
         return self.trials >= TRIALS_TO_CONVICT or self.deaths >= DEATHS_TO_CONVICT
+
+    @property
+    def is_hopeless(self) -> bool:
+        """What was done in its place has killed as often."""
+        return self.trials >= 2 * TRIALS_TO_CONVICT or self.deaths >= 2 * DEATHS_TO_CONVICT
+
+    @property
+    def falls(self) -> int:
+        return self.deaths + self.trials
+
+    @property
+    def cause(self) -> str:
+        """The last line of `how`: of a traceback, the error."""
+        return self.how.strip().rpartition("\n")[2]
 
 
 class Journal:
@@ -80,23 +97,23 @@ class Journal:
         self.clear()
         self._word[0] = meaning
         for event, case in list(self._cases.items()):
-            case.lives += 1
-            if case.lives > FORGOTTEN_AFTER and not case.is_convicted:
+            case.lives += 1  # until it is heard of again
+            if case.lives > FORGOTTEN_AFTER and (case.settled or not case.is_convicted):
                 del self._cases[event]
         if left is not None and alone:
             self.died(left, "the orchestrator ended")
-        elif self._cases:
-            self._write()
-        self.suspects |= {event for event, case in self._cases.items() if not case.is_convicted}
+        elif left is not None:
+            self._cases.setdefault(left, Case())
         self.after_death = left is not None
-        if left is not None and not self.is_convicted(left):
-            self.suspects.add(left)
+        self.suspects |= {event for event, case in self._cases.items() if not case.is_convicted}
+        if self._cases:
+            self._write()
 
     # In hand
 
     def mark(self, event: Event, *, alone: bool = True) -> None:
         """About to work on this. Not `alone`: on others of the same instance as well."""
-        stream, sequence = event
+        stream, sequence, self._word[2] = event
         self._word[1] = self._numbers[stream] | sequence | (_ALONE if alone else 0)
 
     def clear(self) -> None:
@@ -110,7 +127,7 @@ class Journal:
         number = (word >> _SEQUENCE_BITS) & _STREAMS
         if not 0 < number <= len(self._streams):
             return None
-        return self._streams[number - 1], word & _SEQUENCE
+        return self._streams[number - 1], word & _SEQUENCE, self._word[2]
 
     # Cases
 
@@ -143,10 +160,16 @@ class Journal:
         return case
 
     def acquit(self, event: Event) -> None:
-        """The event is settled, stored and acknowledged: it is no suspect any more."""
+        """The event is settled and about to be acknowledged: it is no suspect any more."""
         self.suspects.discard(event)
-        if self._cases.pop(event, None) is not None:
-            self._write()
+        case = self._cases.get(event)
+        if case is None or case.settled:
+            return
+        if case.is_convicted:
+            case.settled = True
+        else:
+            del self._cases[event]
+        self._write()
 
     def _read(self) -> dict[Event, Case]:
         try:
@@ -176,9 +199,18 @@ class Journal:
 def _case(row: object) -> tuple[Event, Case]:
     """One row of the deaths. Raises ValueError for any other shape."""
     match row:
-        case [str(stream), int(sequence), int(deaths), int(trials), int(lives), str(how)]:
-            return (stream, sequence), Case(deaths, trials, lives, how)
-    raise ValueError("not a list of [stream, sequence, deaths, trials, lives, how]")
+        case [
+            str(a),
+            int(b),
+            int(c),
+            int(deaths),
+            int(trials),
+            int(lives),
+            str(how),
+            bool(settled),
+        ]:
+            return (a, b, c), Case(deaths, trials, lives, how, settled)
+    raise ValueError("not a list of an event and its case")
 
 
 def _mapped(path: Path) -> mmap.mmap:

@@ -124,8 +124,13 @@ async def _end(pid: int, pidfd: int, words: memoryview, piece_s: float) -> tuple
         if hung:  # or this is being cancelled
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
         os.close(pidfd)
-        status = os.waitpid(pid, 0)[1]
+        status = _collect(pid)
     return hung, status
+
+
+def _collect(pid: int) -> int:
+    """The status of a child that has ended, or is just being killed: this does not take long."""
+    return os.waitpid(pid, 0)[1]
 
 
 async def _ends(pidfd: int, words: memoryview, piece_s: float) -> bool:

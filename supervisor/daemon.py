@@ -31,11 +31,13 @@ from supervisor.stop import Stopping, sweep_leftovers
 from supervisor.tree import Fatal, Timing, Tree
 from supervisor.vigil import Vigil
 from supervisor.watch import Watch
+from wf import streams
 from wf.child import EXIT_BROKER
 from wf.errors import BrokerError
 
 UPGRADED = "the installed wf-supervisor"  # among what a restart brings into force
 SAME_STOP_S = 0.5  # a second SIGTERM within this is the same one
+LOG_S = 0.1  # how often a log reader that is slow is tried again
 STATUS_S = 5.0  # how often the monitor is told of the whole pool
 SIGNALS = (
     signal.SIGTERM,
@@ -154,6 +156,8 @@ class Daemon:
             wait_s = min(wait_s, self._next_look - now)
         if self._notifier.watchdog_s is not None:
             wait_s = min(wait_s, self._next_watchdog - now)
+        if not streams.flush_held():
+            wait_s = min(wait_s, LOG_S)
         return max(0.005, wait_s)
 
     # Signals
@@ -311,6 +315,8 @@ class Daemon:
         self.tree.deaths.deliver(monitor)
         if now < self._next_telling and self._told == monitor.pid:
             return
+        if monitor.has_unsent:
+            return  # it does not read: what waits for it must not grow
         self._next_telling, self._told = now + STATUS_S, monitor.pid
         workers = [place.spec for place in self.tree.places.values() if place.spec.is_worker]
         activities = sorted({activity for spec in workers for activity in spec.activities})
@@ -365,6 +371,7 @@ class Daemon:
         interval_s = notifier.watchdog_s
         if now < self._next_watchdog:
             return
+        notifier.flush()
         self._next_watchdog = now + (min(1.0, interval_s / 3) if interval_s else 1.0)
         if interval_s:
             self._feed_watchdog(now)

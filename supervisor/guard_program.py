@@ -49,12 +49,24 @@ def _end(poll: select.poll, children: dict[int, int], log_format: str) -> None:
         for fd, _ in poll.poll(left_s * 1000):
             _forget(poll, children, fd)
     for pid in children.values():
-        os.write(2, _line(log_format, time.time(), pid).encode())
         # The pidfd is not readable, so it runs, so this group is still its own.
         try:
             os.killpg(pid, _SIGKILL)
         except ProcessLookupError:
             continue  # it ended at this very moment
+    for pid in children.values():
+        _say(_line(log_format, time.time(), pid))
+
+
+def _say(line: str) -> None:
+    """Unless it would have to wait: whoever reads the log may stand still."""
+    room = select.poll()
+    room.register(2, select.POLLOUT)
+    if room.poll(0):
+        try:
+            os.write(2, line.encode())
+        except OSError:
+            return  # nobody is there to read it, and there is nobody else to tell
 
 
 def _forget(poll: select.poll, children: dict[int, int], fd: int) -> None:

@@ -24,7 +24,7 @@ from supervisor.lock import StateLock
 from supervisor.notify import Notifier
 from supervisor.spawn import become_subreaper, name_process
 from supervisor.tree import Timing
-from wf import log
+from wf import log, streams
 from wf.child import EXIT_BROKER, EXIT_CONFIG
 from wf.errors import BrokerError, ConfigError
 from wf.settings import find_config, load
@@ -100,6 +100,7 @@ def run(
 
     Raises ConfigError before anything is started. `table` names the code of each role.
     """
+    streams.install()
     faulthandler.enable()  # also for SIGABRT, which systemd's watchdog sends
     settings = load(path, overrides)
     logging = settings.supervisor

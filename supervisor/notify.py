@@ -6,6 +6,8 @@ import os
 import socket
 import time
 
+from loguru import logger
+
 
 class Notifier:
     """The datagram socket named by NOTIFY_SOCKET, taken out of the environment of children."""
@@ -13,11 +15,20 @@ class Notifier:
     def __init__(self, address: str | None, watchdog_s: float | None = None) -> None:
         self._socket: socket.socket | None = None
         self._status = ""
+        self._unsent: dict[str, str] = {}  # the latest message of each kind that was not taken
         self.watchdog_s = watchdog_s  # how often systemd wants to hear of us; None: never
         if address:
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
             self._socket.setblocking(False)
-            self._socket.connect("\0" + address[1:] if address.startswith("@") else address)
+            self._connect("\0" + address[1:] if address.startswith("@") else address)
+
+    def _connect(self, address: str) -> None:
+        assert self._socket is not None
+        try:
+            self._socket.connect(address)
+        except OSError as error:  # a variable that an older shell left behind, say
+            logger.bind(socket=address, error=str(error)).warning("systemd.unreachable")
+            self.close()
 
     @classmethod
     def from_environment(cls) -> Notifier:
@@ -57,12 +68,24 @@ class Notifier:
             self._send(f"STATUS={text}")
 
     def _send(self, message: str) -> None:
+        """What systemd does not take now is kept, one message of each kind, for the next time:
+        it must not miss READY, and we must not wait for it."""
         if self._socket is None:
             return
-        try:
-            self._socket.send(message.encode())
-        except OSError:
-            return  # systemd restarts or is busy: the next message says as much as this one
+        kind = message.partition("=")[0]
+        self._unsent.pop(kind, None)  # it goes to the end: the order of what is new counts
+        self._unsent[kind] = message
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what was not taken before. Call it once in a while."""
+        while self._socket is not None and self._unsent:
+            kind = next(iter(self._unsent))
+            try:
+                self._socket.send(self._unsent[kind].encode())
+            except OSError:
+                return  # systemd restarts or is busy
+            del self._unsent[kind]
 
     def close(self) -> None:
         if self._socket is not None:

@@ -19,6 +19,8 @@ from typing import NoReturn
 
 from loguru import logger
 
+from wf import streams
+
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
@@ -174,6 +176,7 @@ def _leave(status: int) -> NoReturn:
     try:
         sys.stdout.flush()
         sys.stderr.flush()
+        streams.finish()
     finally:
         os._exit(status)
 

@@ -7,6 +7,7 @@ A log call names an event and binds its fields:
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import traceback
 from datetime import UTC, datetime
@@ -14,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 import orjson
 from loguru import logger
+
+from wf import streams
 
 if TYPE_CHECKING:
     from loguru import Message, Record
@@ -50,13 +53,18 @@ def configure(
     line = json_line if format == "json" else text_line
     target = stream if stream is not None else sys.stderr
     _now.process = process
+    streams.tell_dropped(lambda lines: _dropped_line(lines, format))
     if (level, format, target) == _now.sink:
         return  # a fork of a process that logs the same way: only its name is new
 
     def write(message: Message) -> None:
         # one write per line, so that processes sharing the descriptor do not cut into each other
-        target.write(line(message.record, _now.process))
-        target.flush()
+        text = line(message.record, _now.process)
+        if isinstance(target, streams.Stream):
+            target.outlet.put(text.encode("utf-8", "backslashreplace"))
+        else:
+            target.write(text)
+            target.flush()
 
     _now.sink = (level, format, target)
     logger.remove()
@@ -65,7 +73,10 @@ def configure(
 
 
 def configure_child(child: Child) -> None:
-    """`configure` as the settings of a child of the supervisor say, under its name."""
+    """`configure` as the settings of a child of the supervisor say, under its name, on streams that
+    never block (wf/streams.py)."""
+    streams.install()
+    streams.allow_threads()
     told = child.settings.supervisor
     configure(level=told.log_level, format=told.log_format, process=child.name)
 
@@ -134,6 +145,16 @@ def _speakable(value: object) -> object:
     except TypeError:
         return str(value).encode("utf-8", "backslashreplace").decode()
     return value
+
+
+def _dropped_line(lines: int, format: str) -> bytes:
+    now = datetime.now(UTC)
+    if format == "json":
+        entry: dict[str, Any] = {"ts": _timestamp(now), "level": "WARNING", "event": "log.dropped"}
+        entry |= {"process": _now.process, "pid": os.getpid(), "lines": lines}
+        return orjson.dumps(entry, option=orjson.OPT_APPEND_NEWLINE)
+    clock = now.astimezone().strftime("%H:%M:%S.%f")[:-3]
+    return f"{clock} WARNING {_now.process}  log.dropped  lines={lines}\n".encode()
 
 
 class _ToLoguru(logging.Handler):

@@ -16,11 +16,11 @@ PROJECT = Path(__file__).parents[2]
 DOCUMENT = (PROJECT / "docs" / "operations.md").read_text()
 EVENT = re.compile(r"[a-z_]+(\.[a-z_]+)+")
 CALLS = {"debug", "info", "warning", "error", "critical", "log", "_log"}
-SILENT_PROGRAMS = {"guard.killed"}  # written by a program that has no logger
+UNLOGGED = {"guard.killed", "log.dropped"}  # written where there is no logger
 
 
 def logged() -> set[str]:
-    events = set(SILENT_PROGRAMS)
+    events = set(UNLOGGED)
     for package in ("wf", "orchestrator", "supervisor"):
         for path in (PROJECT / package).rglob("*.py"):
             events.update(_events(ast.parse(path.read_text())))

@@ -32,6 +32,10 @@ class Channel:
     def send(self, message: dict[str, Any]) -> None:
         self._writer.write(orjson.dumps(message) + b"\n")
 
+    def is_behind(self) -> bool:
+        """Whether the supervisor does not read: what it can do without must then not pile up."""
+        return self._writer.transport.get_write_buffer_size() > 0
+
     async def close(self) -> None:
         """Everything sent has left."""
         try:

@@ -98,7 +98,8 @@ class Monitor:
             await asyncio.sleep(TICK_S)
 
     def _tell_backlog(self, figures: dict[str, Figures]) -> None:
-        self._channel.send({"event": "backlog", "activities": figures})
+        if not self._channel.is_behind():
+            self._channel.send({"event": "backlog", "activities": figures})
 
     def _settled(self, death: int) -> None:
         self._channel.send({"event": "settled", "death": death})

@@ -36,7 +36,7 @@ class Launcher:
         if spec.role == BROKER:
             if self.broker is None:
                 raise RuntimeError("the broker was not prepared")
-            return spawn_program(self.broker.argv)
+            return spawn_program(self.broker.argv, keep=self.broker.inherits)
         entry_point = self._entry_points[spec.role]
         slot_fd = slots.create()
         try:

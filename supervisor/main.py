@@ -20,7 +20,7 @@ from supervisor.daemon import Daemon
 from supervisor.guard import Guard
 from supervisor.init import make_pool
 from supervisor.launch import Launcher
-from supervisor.lock import StateLock
+from supervisor.lock import lock_state
 from supervisor.notify import Notifier
 from supervisor.spawn import become_subreaper, name_process
 from supervisor.tree import Timing
@@ -105,7 +105,7 @@ def run(
     settings = load(path, overrides)
     logging = settings.supervisor
     log.configure(level=logging.log_level, format=logging.log_format, process="supervisor")
-    lock = StateLock(settings.supervisor.state_dir)
+    lock = lock_state(settings.supervisor.state_dir, settings.supervisor.name, path)
     try:
         configuration = read(path, overrides)
         return _serve(configuration, path, overrides or {}, table, timing or Timing())

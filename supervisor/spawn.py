@@ -90,13 +90,16 @@ def _channel(two_way: bool) -> tuple[int, int]:
     return ours.detach(), theirs.detach()
 
 
-def spawn_program(argv: Sequence[str]) -> Spawned:
-    """Fork a child that executes `argv`; it too is told when the supervisor dies."""
+def spawn_program(argv: Sequence[str], keep: Sequence[int] = ()) -> Spawned:
+    """Fork a child that executes `argv`; it too is told when the supervisor dies. The program
+    keeps the descriptors `keep`."""
 
     def execute() -> NoReturn:
+        for fd in keep:
+            os.set_inheritable(fd, True)
         os.execv(argv[0], list(argv))
 
-    pid, pidfd = _fork(execute, keep=())
+    pid, pidfd = _fork(execute, keep=keep)
     return Spawned(pid, pidfd, None)
 
 

@@ -125,6 +125,8 @@ def _child(path: Path, write_fd: int, parent: int) -> None:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
             signal.signal(number, signal.SIG_DFL)
         faulthandler.disable()
+        os.closerange(3, write_fd)  # locks above all: what a module leaves running would hold them
+        os.closerange(write_fd + 1, os.sysconf("SC_OPEN_MAX"))
         os.dup2(os.open(os.devnull, os.O_RDWR), 0)
         os.dup2(2, 1)  # what a module prints must not mix with the answer of a command
         answer = orjson.dumps(_examine(path)) + b"\n"

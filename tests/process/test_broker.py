@@ -60,6 +60,46 @@ def test_a_killed_broker_comes_back_on_its_port_and_the_others_stay(pool: PoolDi
     assert pool.pids("mail") | pool.pids("orchestrator") == others
 
 
+def sharing(pool: PoolDirectory, tmp_path: Path, name: str) -> PoolDirectory:
+    """Another pool whose store is the same."""
+    (tmp_path / name).mkdir()
+    other = PoolDirectory(tmp_path / name)
+    other.module("mail")
+    other.configure({"mail": 1})
+    replace(other.config, pool.config.read_text())
+    return other
+
+
+def test_a_second_pool_on_the_same_store_is_refused(pool: PoolDirectory, tmp_path: Path) -> None:
+    configured(pool, f'port = 0\nstore_dir = "{tmp_path}/store"')
+    pool.start()
+    supervisor, broker = pool.status()["pid"], endpoint(pool)["pid"]
+    second = sharing(pool, tmp_path, "second")
+    second.start(ready=False)
+    assert second.wait() == 69
+    [failed] = second.logged("supervisor.failed")
+    for part in (f"(pid {supervisor} on {socket.gethostname()}", f"(pid {broker})", "store_dir"):
+        assert part in failed["error"]
+    assert pool.state() == "running"
+
+    holding = [pid for pid in [supervisor, *children(supervisor)] if holds(pid, tmp_path / "store")]
+    assert holding == [supervisor, broker], "an orphaned broker keeps it, and nobody else does"
+    pool.signal(signal.SIGKILL)
+    until(lambda: not alive(broker), "the broker is gone")
+    second.start()
+    assert second.pids("broker")
+    second.clean_up()
+
+
+def children(pid: int) -> list[int]:
+    return [int(text) for text in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def holds(pid: int, store: Path) -> bool:
+    links = [os.readlink(entry.path) for entry in os.scandir(f"/proc/{pid}/fd")]
+    return str(store / "wf-supervisor.lock") in links
+
+
 def test_a_broker_that_is_still_there_from_an_earlier_run_is_waited_for(
     pool: PoolDirectory,
 ) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Any
 
-from wf import gate, subjects
+import orjson
+
+from wf import subjects
 from wf.durations import parse_duration
 from wf.errors import MessageError
 
@@ -46,14 +47,9 @@ def read_json(text: str | None, option: str) -> Any:
 def read_bytes(text: str, option: str) -> bytes:
     """The bytes of an option: the text itself, `@path`, or `-`. Raises UsageError."""
     if text == "-":
-        try:
-            return sys.stdin.buffer.read()
-        except OSError as error:
-            raise UsageError(
-                f"{option} -: standard input cannot be read: {error.strerror}"
-            ) from error
+        return sys.stdin.buffer.read()
     if not text.startswith("@"):
-        return os.fsencode(text)  # as it was typed, also what is no UTF-8
+        return text.encode()
     path = Path(text[1:])
     try:
         return path.read_bytes()
@@ -62,12 +58,12 @@ def read_bytes(text: str, option: str) -> bytes:
 
 
 def parse_json(data: bytes, place: str) -> Any:
-    """JSON, or UsageError that shows where it breaks, or what would be changed without a word."""
+    """JSON, or UsageError that shows where it breaks."""
     try:
-        return gate.decode(data, place)
-    except MessageError as error:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError as error:
         raise UsageError(
-            f"{error}; write JSON, @file or - "
+            f"{place}: not JSON: {error}; write JSON, @file or - "
             f"""(in a shell: {place.split()[0]} '{{"order_id": 4711}}')"""
         ) from error
 

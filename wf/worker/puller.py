@@ -45,10 +45,7 @@ class Puller:
             if not deliveries:
                 return  # stopped
             self.take(deliveries)
-            coming = max(0, room - len(deliveries))
-            if coming and lane.room() <= 0:
-                pull.resize(coming := 0)  # others may have them
-            room = await lane.wait_for_room(coming)
+            room = await lane.wait_for_room()
 
     async def stop(self) -> list[Delivery]:
         """Ask for no more; what was delivered and not taken."""
@@ -74,12 +71,10 @@ class Puller:
         except MessageError as error:
             self._set_aside(delivery, str(error))
             return
+        lane.held[delivery.sequence] = held
         if delivery.delivered >= lane.policy.max_deliver:
-            lane.held[delivery.sequence] = held
             self._undeliverable(held)
-            return
-        lane.hold(held)
-        if held.alone:
+        elif held.alone:
             lane.solitude.add(lane, held)
         else:
             lane.waiting.append(held)

@@ -14,6 +14,7 @@ from wf.jetstream.port import Delivery, Stored
 JsonObject = dict[str, Any]
 
 LATEST_MS = 253_402_300_799_000  # the end of the year 9999
+VERBS = frozenset({"cancel", "suspend", "resume", "retry"})  # what a client may ask for
 ADMIT = "admit"  # the verb of the command that gives a place (orchestrator/admission.py)
 _NUMBER = re.compile(r"[0-9]{1,18}\Z")  # fits in 64 bits, so that it can be stored
 _OUTCOMES = messages.OUTCOMES | messages.SIGNS
@@ -74,17 +75,29 @@ def to_event(subject: str, data: bytes, sequence: int, timestamp_ms: int) -> tup
         event = {"kind": "place", "turn": body.get("turn"), "entry": body.get("entry")}
         return inbound.instance, event
     if kind == "command":
-        event = {"kind": "command", "verb": inbound.name, "sequence": sequence}
-        if isinstance(body.get("reason"), str):
-            event["reason"] = body["reason"]
-        if inbound.name == "cancel" and body.get("now") is True:
-            event["now"] = True
-        if inbound.name == "retry":
-            event.update({key: body[key] for key in ("from", "input", "parent") if key in body})
-        return inbound.instance, event
+        return inbound.instance, _command(inbound.name, body, sequence)
     if kind == "signal":
         return inbound.instance, _signal(inbound.name, body, sequence)
     return inbound.instance, _child(inbound.name, body)
+
+
+def _command(verb: str, body: JsonObject, sequence: int) -> JsonObject:
+    if verb not in VERBS:
+        raise MessageError(f"verb {verb!r} is not one of {sorted(VERBS)}")
+    _check_type(body, "reason", str, "a string")
+    event: JsonObject = {"kind": "command", "verb": verb, "sequence": sequence}
+    if body.get("reason") is not None:
+        event["reason"] = body["reason"]
+    if verb == "cancel" and body.get("now") is True:
+        event["now"] = True
+    if verb == "retry":
+        event.update({key: body[key] for key in ("from", "input", "parent") if key in body})
+    return event
+
+
+def _check_type(body: JsonObject, key: str, kind: type, what: str) -> None:
+    if body.get(key) is not None and type(body[key]) is not kind:
+        raise MessageError(f'"{key}" must be {what}, found {type(body[key]).__name__}')
 
 
 def _signal(name: str, body: JsonObject, sequence: int) -> JsonObject:
@@ -151,8 +164,11 @@ def _start(name: str, body: JsonObject, sequence: int, timestamp_ms: int) -> tup
         "namespace": namespace,
         "input": body.get("input"),
     }
-    if isinstance(version, str):
+    if version is not None:
         event["version"] = version
+    _check_type(body, "version", str, "a string")
+    _check_type(body, "depth", int, "a number")
+    _check_type(body, "parent", dict, "an object")
     for key in ("parent", "depth"):  # of a child; the machine looks at their shapes
         if key in body:
             event[key] = body[key]

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.machine.triggering import identity
+from tests.support import protocol_schemas
 from wf import cloudevents, messages
 from wf.ids import child_id
 
@@ -127,3 +128,43 @@ def test_every_example_is_tested_and_of_this_version():
 def test_every_outcome_is_explained():
     for outcome in messages.OUTCOMES | messages.SIGNS:
         assert f"`{outcome}`" in TEXT
+
+
+# The name of an example → the body that the published schemas have for it.
+SCHEMAS = {
+    "child_start": "start",
+    "watched": "task",
+    "completed": "result",
+    "failed": "result",
+    "crashed": "result",
+    "started": "result",
+    "heartbeat": "result",
+    "retry": "command",
+    "admit": "command",
+    "cloudevent": "cloud_event",
+}
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_is_as_its_schema_says(name):
+    validator = protocol_schemas.validator(SCHEMAS.get(name, name))
+    assert [wrong.message for wrong in validator.iter_errors(json.loads(EXAMPLES[name]))] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("start", {"v": 2}),
+        ("start", {"v": True}),
+        ("start", {"id": "a.b"}),
+        ("start", {"depth": "1"}),
+        ("task", {"run": 0}),
+        ("completed", {"outcome": "done"}),
+        ("failed", {"error": "no"}),
+        ("command", {"reason": 7}),
+        ("child", {"status": "over"}),
+    ],
+)
+def test_a_schema_refuses_what_the_engine_refuses(name, change):
+    body = {**json.loads(EXAMPLES[name]), **change}
+    assert not protocol_schemas.validator(SCHEMAS.get(name, name)).is_valid(body)

@@ -103,3 +103,27 @@ def test_the_entry_of_an_event_is_only_believed_about_its_own_listener():
     for forged in ("paid.all.j.12", "paid.all.i.13", ">.i.12", "paid.*.i.12", 5, None):
         assert key(subject, forged) is None
     assert key("workflow.command.requested.i.cancel", "paid.all.i.12") is None
+
+
+@pytest.mark.parametrize(
+    ("subject", "body"),
+    [
+        ("workflow.command.requested.a.explode", {"v": 1}),
+        ("workflow.command.requested.a.cancel", {"v": 1, "reason": 7}),
+        ("workflow.command.requested.a.cancel", {"v": True}),
+        ("workflow.command.requested.a.cancel", {"v": 1.0}),
+        ("workflow.start.order", {"v": 1, "id": "a", "depth": "1"}),
+        ("workflow.start.order", {"v": 1, "id": "a", "depth": True}),
+        ("workflow.start.order", {"v": 1, "id": "a", "parent": "b"}),
+        ("workflow.start.order", {"v": 1, "id": "a", "version": 1}),
+    ],
+)
+def test_what_has_the_wrong_type_or_verb_is_set_aside(subject, body):
+    with pytest.raises(MessageError):
+        to_event(subject, orjson.dumps(body), 1, 1)
+
+
+def test_a_field_that_is_null_is_a_field_that_is_left_out():
+    subject = "workflow.start.order"
+    body = {"v": 1, "id": "a", "version": None, "depth": None, "parent": None}
+    assert "version" not in to_event(subject, orjson.dumps(body), 1, 1)[1]

@@ -17,12 +17,12 @@ for them (collector.py).
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 
 import orjson
 from loguru import logger
 
+from orchestrator import aside
 from orchestrator.collector import Collector
 from orchestrator.following import Following
 from orchestrator.listeners import Listeners, specification
@@ -41,7 +41,6 @@ ALL = "$KV.WORKFLOW_LISTENERS.>"
 PREFIX = "$KV.WORKFLOW_LISTENERS."
 MARGIN_BYTES = 128 * 1024  # of a message: what an event gets around it on its way into history
 SKEW_MS = 10_000  # between the clocks of a cluster's servers
-NOT_NAME = re.compile(r"[^A-Za-z0-9_-]")
 
 FULL = "too many events wait for others of the same `schedule.on`: is one that is never sent?"
 
@@ -127,18 +126,7 @@ class Correlator:
 
     async def _set_aside(self, delivery: Delivery, reason: str) -> None:
         """The event goes to the dead letters."""
-        evidence = {
-            "reason": reason,
-            "subject": delivery.subject,
-            "stream": delivery.stream,
-            "sequence": delivery.sequence,
-            "payload": delivery.data[:65536].decode("utf-8", "backslashreplace"),
-        }
-        letter = Outgoing(
-            subjects.dead_letter("message", NOT_NAME.sub("_", delivery.subject)[:200]),
-            orjson.dumps({"v": messages.VERSION, "evidence": evidence}),
-            message_id=f"{delivery.stream}:{delivery.sequence}:set-aside",
-        )
+        letter = aside.letter(delivery.stream, delivery, reason, "set-aside")
         await send_all(self._port, topology.DEAD_LETTERS, [letter])
 
     async def _send(self, outgoing: list[Outgoing]) -> None:

@@ -12,29 +12,34 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from loguru import logger
 
 from orchestrator import apply as applying
-from orchestrator import faulting, strangers
+from orchestrator import aside, strangers
 from orchestrator.apply import Applied, Limits
 from orchestrator.definitions import Definitions
+from orchestrator.guard import Guard, Work, named
 from orchestrator.inbound import FLUSH_TIMER, Item, listener_key, place_key
-from orchestrator.journal import Journal
+from orchestrator.journal import Event
 from orchestrator.machine import TERMINAL
 from orchestrator.outbox import Outbox
 from orchestrator.parking import Parking
 from orchestrator.publisher import Publisher
 from orchestrator.record import Record, built
+from orchestrator.sending import send_all
 from orchestrator.store import Store, Write, Written
 from orchestrator.unknown import droppable
-from wf import subjects
+from wf import gate, subjects
 from wf.errors import BrokerError
 from wf.jetstream import topology
 from wf.jetstream.port import Port
 
 # Why an event has no effect when the listener, or the turn in line, that it is for is no more.
 TOO_LATE = frozenset({"late", "terminal", "unknown", "expired"})
+
+DEADLY = "deadly"  # an event that cannot even be replaced by a fault
 
 Group = dict[str, list[Item]]  # by instance, each in stream order
 
@@ -61,7 +66,7 @@ class Engine:
         port: Port,
         store: Store,
         definitions: Definitions,
-        journal: Journal,
+        guard: Guard,
         publisher: Publisher,
         parking: Parking,
         *,
@@ -80,7 +85,7 @@ class Engine:
         self._port = port
         self._store = store
         self._definitions = definitions
-        self._journal = journal
+        self._guard = guard
         self._publisher = publisher
         self._parking = parking
         self._limits = limits
@@ -94,25 +99,35 @@ class Engine:
 
     async def process(self, group: Group) -> None:
         """Carry every event of the group to its ack, and release its instances one by one."""
-        pending, turn = group, 0
+        pending, turn, lost = group, 0, 0
         while pending:
-            if turn:
-                await asyncio.sleep(LOST_BACKOFF_S[min(turn, len(LOST_BACKOFF_S) - 1)])
+            if lost:
+                await asyncio.sleep(LOST_BACKOFF_S[min(lost, len(LOST_BACKOFF_S) - 1)])
             turn += 1
             gone: set[str] = set()
+            before = _count(pending)
             try:
                 pending = await self._turn(pending, gone, fresh=turn == 1)
-            except BrokerError as error:  # no answer: what is not acked is simply done again
-                logger.bind(error=str(error), instances=len(pending)).warning("group.again")
+            except Exception as error:
+                # No answer: what is not acked is simply done again. So is what an event broke, and
+                # that one is suspect from here on.
+                if not isinstance(error, BrokerError) and not self._guard.raised(error):
+                    raise
+                log = logger.bind(error=gate.error_text(error), instances=len(pending))
+                log.warning("group.again")
                 pending = {one: items for one, items in pending.items() if one not in gone}
                 for instance in pending:
                     self._store.cache.drop(instance)
+            # One by one (see _one_each) every turn leaves some, and none is lost.
+            careful = self._guard.is_careful()
+            lost = 0 if careful and _count(pending) < before else lost + 1
 
     async def _turn(self, group: Group, gone: set[str], *, fresh: bool) -> Group:
         """One round; what must go round again is returned. `gone` gets the instances that are
         not this group's any more: released, or Parking's to release. `fresh`: the first round, in
         which a start may be taken for the first of its instance."""
-        group, again = self._split_suspects(group)
+        careful = self._guard.is_careful(_event(item) for items in group.values() for item in items)
+        group, again = _one_each(group) if careful else (group, {})
         starting = _starting(group)
         told = await self._told(starting)
         records = await self._store.load(group, starting - told if fresh else set())
@@ -123,6 +138,8 @@ class Engine:
         gone |= await self._drop_expired(group, records, told, again)
         group = {instance: group[instance] for instance in records}
         await self._definitions.prepare(group, records)
+        if careful:
+            group = await self._try(group, records, again)
         results = self._apply(group, records)
         written = await self._write(records, results)
         _merge(again, {instance: group[instance] for instance in written.lost})
@@ -138,24 +155,6 @@ class Engine:
         return again
 
     # Load
-
-    def _split_suspects(self, group: Group) -> tuple[Group, Group]:
-        """An event that may have killed the predecessor goes alone; the rest of its instance
-        waits for the next round."""
-        if not self._journal.suspects:
-            return group, {}
-        now: Group = {}
-        later: Group = {}
-        for instance, items in group.items():
-            cut = next((n for n, item in enumerate(items) if self._is_suspect(item)), len(items))
-            cut = max(cut, 1)
-            now[instance] = items[:cut]
-            if items[cut:]:
-                later[instance] = items[cut:]
-        return now, later
-
-    def _is_suspect(self, item: Item) -> bool:
-        return (item.delivery.stream, item.delivery.sequence) in self._journal.suspects
 
     async def _flush_cold(self, records: dict[str, Record]) -> dict[str, Outbox]:
         """Publish what a predecessor committed and may not have published. Returns the refused."""
@@ -213,39 +212,44 @@ class Engine:
 
     # Apply
 
+    async def _try(self, group: Group, records: dict[str, Record], again: Group) -> Group:
+        """In a child first, one event each: what fell there goes round again, the rest goes on."""
+        fallen = await self._guard.examine(
+            [
+                Work(_event(items[0]), partial(self._apply_one, records[instance], items))
+                for instance, items in group.items()
+            ]
+        )
+        fell = {key: items for key, items in group.items() if _event(items[0]) in fallen}
+        _merge(again, fell)
+        return {key: items for key, items in group.items() if key not in fell}
+
     def _apply(self, group: Group, records: dict[str, Record]) -> dict[str, Applied]:
         """All of it without an await, so that the journal names just what is being applied."""
         results: dict[str, Applied] = {}
-        calm = {key: items for key, items in group.items() if not self._is_suspect(items[0])}
-        self._journal.mark([_event(item) for items in calm.values() for item in items])
-        for instance, items in calm.items():
-            results[instance] = self._apply_one(records[instance], items)
-        self._journal.clear()
         for instance, items in group.items():
-            if instance not in calm:
-                results[instance] = self._apply_suspect(records[instance], items)
+            self._guard.mark(_event(items[0]), alone=len(items) == 1)
+            results[instance] = self._apply_one(records[instance], items)
+        self._guard.clear()
         return results
 
     def _apply_one(self, record: Record, items: list[Item]) -> Applied:
-        plain = [item for item in items if item.event["kind"] != FLUSH_TIMER]
+        plain: list[Item] = []
+        ignored: list[tuple[Item, str]] = []
+        for item in items:
+            case = self._guard.case(_event(item))
+            if item.event["kind"] == FLUSH_TIMER:
+                ignored.append((item, FLUSH_TIMER))
+            elif case is None:
+                plain.append(item)
+            elif case.is_hopeless:
+                ignored.append((item, DEADLY))
+            else:
+                plain.append(applying.convicted(item, case))
         applied = applying.apply(
             record, plain, self._definitions.get, self._limits, self._new_token()
         )
-        applied.ignored += [
-            (item, FLUSH_TIMER) for item in items if item.event["kind"] == FLUSH_TIMER
-        ]
-        return applied
-
-    def _apply_suspect(self, record: Record, items: list[Item]) -> Applied:
-        event = _event(items[0])
-        if self._journal.is_convicted(event):
-            deaths = self._journal.deaths(event)
-            logger.bind(stream=event[0], sequence=event[1], deaths=deaths).error("event.convicted")
-            items = [faulting.convicted(items[0], deaths)]
-        self._journal.mark([event], alone=True)
-        applied = self._apply_one(record, items)
-        self._journal.clear()
-        self._journal.acquit(event)
+        applied.ignored += ignored
         return applied
 
     # 1. Snapshots
@@ -338,6 +342,8 @@ class Engine:
                     await self._flush_parked(item, record)
                 elif reason == "unknown":
                     unknown.append(item)
+                elif reason == DEADLY:
+                    await self._set_aside(item)
                 else:
                     if reason == "exists":
                         await strangers.refuse(self._port, item, record.snapshot)
@@ -351,6 +357,14 @@ class Engine:
             self._ack(item)
         else:
             self._nak(item)
+
+    async def _set_aside(self, item: Item) -> None:
+        """Even the fault that was to take its place kills: the dead letters have it alone."""
+        case = self._guard.case(_event(item))
+        reason = f"working on it ended the process: {case.cause if case else ''}"
+        letter = aside.letter(item.delivery.stream, item.delivery, reason, DEADLY)
+        await send_all(self._port, topology.DEAD_LETTERS, [letter])
+        self._ignore(item, DEADLY)
 
     def _ignore(self, item: Item, reason: str) -> None:
         self.counts[f"ignored.{reason}"] += 1
@@ -381,6 +395,7 @@ class Engine:
         return again
 
     def _ack(self, item: Item) -> None:
+        self._guard.acquit(_event(item))
         self._port.ack(item.delivery)
         self._done(item)
 
@@ -389,8 +404,18 @@ class Engine:
         self._done(item)
 
 
-def _event(item: Item) -> tuple[str, int]:
-    return item.delivery.stream, item.delivery.sequence
+def _event(item: Item) -> Event:
+    return named(item.delivery)
+
+
+def _one_each(group: Group) -> tuple[Group, Group]:
+    """The first event of each instance, so that a death names it; what waits for the next round."""
+    now = {instance: items[:1] for instance, items in group.items()}
+    return now, {instance: items[1:] for instance, items in group.items() if items[1:]}
+
+
+def _count(group: Group) -> int:
+    return sum(map(len, group.values()))
 
 
 def _starting(group: Group) -> set[str]:

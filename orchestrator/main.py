@@ -27,6 +27,7 @@ from orchestrator.correlator import Correlator
 from orchestrator.definitions import Definitions
 from orchestrator.deploy import Deployment, deploy_directory
 from orchestrator.engine import Engine, Retention
+from orchestrator.guard import Guard, named
 from orchestrator.journal import Journal
 from orchestrator.lanes import Lanes
 from orchestrator.leases import Leases
@@ -36,8 +37,9 @@ from orchestrator.publisher import Publisher
 from orchestrator.recovery import Recovery
 from orchestrator.schedules import Schedules
 from orchestrator.service import Service
-from orchestrator.store import CONSUMERS, Store
+from orchestrator.store import Store
 from orchestrator.timer_cap import TimerCap
+from orchestrator.trial import Trial, fork
 from orchestrator.triggers import Triggers
 from wf import log, state
 from wf.child import EXIT_BROKER, EXIT_OK, Child
@@ -60,6 +62,20 @@ SWEEP_S = 2.0  # what is acked lives for two periods, and counts against tasks_p
 # Snapshots are trees without cycles, freed by reference counts; walking all that are cached, as the
 # default thresholds do, took a fifth of the engine's time.
 COLLECT_AFTER = (200_000, 50, 1000)
+# Whose messages the journal can name; another order is another format of its file.
+GUARDED = (
+    topology.WORKFLOW_EVENTS,
+    topology.WORKFLOW_TIMERS,
+    topology.WORKFLOW_STATES,
+    topology.WORKFLOW_DEFINITIONS,
+    topology.ACTIVITY_CATALOG,
+    topology.CLOUD_EVENTS,
+    topology.WORKFLOW_LISTENERS,
+    topology.WORKFLOW_COLLECTIONS,
+    topology.WORKFLOW_PLACES,
+    topology.ACTIVITY_TASKS,
+    topology.ADVISORIES,
+)
 MESSAGE_MARGIN_BYTES = 65536  # headers and the frame around a task's input
 
 
@@ -114,9 +130,11 @@ class Orchestrator:
         *,
         clock_ms: Callable[[], int] | None = None,
         new_token: Callable[[], str] | None = None,
+        trial: Trial = fork,
     ) -> None:
         """`ensure` makes and updates the streams, buckets and consumers. `clock_ms` gives
-        milliseconds since the epoch, `new_token` commit tokens. The rest goes by the loop's time.
+        milliseconds since the epoch, `new_token` commit tokens. `trial` does work to see whether
+        it kills. The rest goes by the loop's time.
         """
         settings = child.settings
         self._child = child
@@ -137,9 +155,8 @@ class Orchestrator:
         self._admission = Admission(port, self._definitions, batch=settings.orchestrator.batch)
         self._recovery = Recovery(port)
         self._store = Store(port, Cache(settings.orchestrator.cache))
-        self._journal = Journal(
-            state.journal_file(settings, child.index), tuple(stream for stream, _ in CONSUMERS)
-        )
+        self._journal = Journal(state.journal_file(settings, child.index), GUARDED)
+        self._guard = Guard(self._journal, trial)
         self._timer_cap = TimerCap(port, settings.orchestrator.limits.pending_timers)
         publisher = Publisher(port, self._timer_cap)
         new_token = new_token or token_maker()
@@ -158,7 +175,7 @@ class Orchestrator:
             port,
             self._store,
             self._definitions,
-            self._journal,
+            self._guard,
             publisher,
             self._parking,
             limits=_limits(settings, port),
@@ -279,6 +296,7 @@ class Orchestrator:
         deployment.warn(self._catalog.activities)
 
     def _ack(self, item: Any) -> None:
+        self._guard.acquit(named(item.delivery))
         self._port.ack(item.delivery)
         self._service.done(item)
 

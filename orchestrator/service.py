@@ -7,21 +7,18 @@ gathered; the size of groups follows the load by itself.
 from __future__ import annotations
 
 import asyncio
-import re
 from collections import Counter
 
-import orjson
 from loguru import logger
 
+from orchestrator import aside
 from orchestrator.engine import Engine, Group
 from orchestrator.inbound import Item, Unreadable, read
 from orchestrator.lanes import Lanes
 from orchestrator.leases import Leases
-from wf import messages, subjects
 from wf.jetstream import topology
-from wf.jetstream.port import Accepted, Delivery, Outgoing, Port, Pull
+from wf.jetstream.port import Accepted, Port, Pull
 
-NOT_NAME = re.compile(r"[^A-Za-z0-9_-]")
 GROUPS_AT_ONCE = 4
 HELD_AHEAD = 3  # groups' worth of events that are taken in but not yet acked, at most
 FINISH_S = 3.0  # for the groups under way; orphans are to be gone within ten seconds
@@ -120,13 +117,7 @@ class Service:
     async def _set_aside(self, unreadable: Unreadable) -> None:
         """Store a message that breaks the protocol as a dead letter, then ack it."""
         delivery = unreadable.delivery
-        name = NOT_NAME.sub("_", delivery.subject)[:200]
-        letter = dead_letter(delivery, unreadable.reason)
-        message = Outgoing(
-            subjects.dead_letter("message", name),
-            letter,
-            message_id=f"{delivery.stream}:{delivery.sequence}:unreadable",
-        )
+        message = aside.letter(delivery.stream, delivery, unreadable.reason, "unreadable")
         (outcome,) = await self._port.publish(topology.DEAD_LETTERS, [message])
         log = logger.bind(subject=delivery.subject, sequence=delivery.sequence)
         if isinstance(outcome, Accepted):
@@ -183,22 +174,3 @@ class Service:
         self._aside.add(instance)
         self._leases.set_aside([*items, *self._lanes.waiting(instance)])
         self._room.set()
-
-
-def dead_letter(delivery: Delivery, reason: str) -> bytes:
-    """The evidence of a message that could not be read."""
-    return orjson.dumps(
-        {
-            "v": messages.VERSION,
-            "evidence": {
-                "reason": reason,
-                "subject": delivery.subject,
-                "stream": delivery.stream,
-                "sequence": delivery.sequence,
-                "delivered": delivery.delivered,
-                "headers": dict(delivery.headers or {}),
-                "payload_bytes": len(delivery.data),
-                "payload": delivery.data[:65536].decode("utf-8", "backslashreplace"),
-            },
-        }
-    )

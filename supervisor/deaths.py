@@ -44,7 +44,7 @@ class Deaths:
         for message in _messages(facts, tasks):
             self._last += 1
             self.pending[self._last] = orjson.dumps({**message, "death": self._last})
-        running = [task.sequence for task in tasks if not task.ended]
+        running = [task.sequence for task in tasks if task.runs]
         logger.bind(
             child=process.spec.name, child_pid=process.pid, cause=cause.value, running=running[:20]
         ).warning("worker.died.with.tasks")
@@ -58,6 +58,7 @@ class Deaths:
     ) -> dict[str, Any]:
         settings = process.spec.settings
         assert settings is not None, "a worker has the settings of its pool"
+        header = process.header()
         return {
             "event": "death",
             "child": process.spec.name,
@@ -72,6 +73,7 @@ class Deaths:
             "peak_bytes": peak_bytes,
             "dump": process.dump()[-DUMP_CHARACTERS:],
             "died_s": now,
+            "alive_s": now if header is None else header.tick_s,
             "ack_wait_s": settings.ack_wait,
             "crash_limit": settings.crash_limit,
         }
@@ -96,7 +98,7 @@ class Deaths:
 
 def _messages(facts: dict[str, Any], tasks: list[SlotTask]) -> Iterator[dict[str, Any]]:
     """The same facts with some of the tasks each; `running` counts them all."""
-    running = sum(1 for task in tasks if not task.ended)
+    running = sum(1 for task in tasks if task.runs)
     for begin in range(0, len(tasks), CHUNK):
         chunk = [
             {

@@ -6,6 +6,7 @@ import faulthandler
 import gc
 import os
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -38,6 +39,12 @@ app = typer.Typer(
 )
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"wf-supervisor {version('wf-supervisor')}")
+        raise typer.Exit
+
+
 @app.callback(invoke_without_command=True)
 def run_pool(
     context: typer.Context,
@@ -49,6 +56,10 @@ def run_pool(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override a setting: --set nats.port=4333"),
     ] = None,
+    show_version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print it."),
+    ] = False,
 ) -> None:
     """Run a pool of workflow workers, its engine and its broker."""
     context.obj = config

@@ -74,7 +74,7 @@ def _running(process: Process | None, now: float) -> dict[str, Any]:
     """What is known of a process; the same keys, empty, where there is none."""
     if process is None:
         keys = ["pid", "uptime_s", "boot_ms", "done", "generation", "kill_in_s", "boot_left_s"]
-        keys += ["running", "failed", "lag_s"]
+        keys += ["running", "held", "failed", "lag_s"]
         return {"state": "waiting", "half_open": False, "tasks": [], **dict.fromkeys(keys)}
     stopping, starting = process.state == STOPPING, process.state == STARTING
     return {
@@ -95,12 +95,13 @@ def _at_work(process: Process, now: float) -> dict[str, Any]:
     """What its slot says: how late its loop is, and the tasks that it has begun, oldest first."""
     header = process.header()
     if header is None:
-        return {"running": None, "failed": None, "lag_s": None, "tasks": []}
+        return {"running": None, "held": None, "failed": None, "lag_s": None, "tasks": []}
     late_s = max(header.lag_s, now - header.tick_s - PULSE_S) if header.tick_s else header.lag_s
-    tasks = [task for task in process.tasks() if not task.ended] if header.running else []
+    tasks = [task for task in process.tasks() if task.runs] if header.running else []
     return {
         "done": max(process.done, header.done),
         "running": header.running,
+        "held": header.held,
         "failed": header.failed,
         "lag_s": round(max(0.0, late_s), 4),
         "tasks": [

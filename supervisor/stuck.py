@@ -83,7 +83,7 @@ def look(
 def _overdue(seen: Seen, tasks: Sequence[SlotTask], now: float) -> Finding | None:
     margin_s = BLOCKED_MARGIN_S if seen.still_s >= BLOCKED_MARGIN_S else DEADLINE_MARGIN_S
     for task in tasks:
-        if not task.ended and now > task.deadline_s + margin_s:
+        if task.runs and now > task.deadline_s + margin_s:
             return Finding(
                 Kind.OVERDUE,
                 f"its task {task.sequence} is {now - task.deadline_s:.1f} s past its deadline",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Coroutine, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from wf import subjects
 from wf.client import CLIENT_SOURCE, RETRIED_S, UNCHANGED, Client
 from wf.definitions import RegisteredDefinition
 from wf.dial import CONNECT_S
-from wf.errors import Problem
+from wf.errors import ClientClosed, Problem
 from wf.instances import WINDOW, HistoryEntry, Instance, Recent
 from wf.schedules import Pending
 from wf.starting import Start, Started
@@ -36,6 +37,7 @@ class BlockingClient:
         timeout_s: float = CONNECT_S,
     ) -> None:
         """Connect; arguments and errors as for `Client.connect`."""
+        self._process = os.getpid()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(
             target=self._loop.run_forever, name="wf-client", daemon=True
@@ -50,6 +52,12 @@ class BlockingClient:
             raise
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        if self._process != os.getpid() or self._loop.is_closed():
+            work.close()  # in a fork nothing runs the loop
+            raise ClientClosed(
+                f"this client is closed, or belongs to process {self._process} of which this one "
+                "is a fork: make a new one"
+            )
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
@@ -63,8 +71,9 @@ class BlockingClient:
         self._loop.close()
 
     def close(self) -> None:
-        """Close the connection and end the thread. Closing twice is fine."""
-        if self._loop.is_closed():
+        """Close the connection and end the thread. Closing twice is fine, and so is closing what a
+        fork has inherited."""
+        if self._loop.is_closed() or self._process != os.getpid():
             return
         try:
             self._run(self._client.close())

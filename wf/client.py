@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -14,7 +15,7 @@ from wf import cloudevents, definitions, instances, messages, retrying, subjects
 from wf.announced import announced, unannounced
 from wf.definitions import RegisteredDefinition
 from wf.dial import CONNECT_S, dial
-from wf.errors import DefinitionError, NotEnded, Problem
+from wf.errors import ClientClosed, DefinitionError, IdTaken, NotEnded, Problem
 from wf.instances import HistoryEntry, Instance, Recent
 from wf.jetstream import topology
 from wf.jetstream.port import Outgoing, Port, Rejected
@@ -39,7 +40,8 @@ class Client:
     """
 
     def __init__(self, port: Port) -> None:
-        self._port = port
+        self._open_port: Port | None = port
+        self._process = os.getpid()
 
     @classmethod
     async def connect(
@@ -55,12 +57,27 @@ class Client:
 
     @property
     def port(self) -> Port:
-        """The JetStream port below, for what this class does not offer."""
-        return self._port
+        """The JetStream port below, for what this class does not offer.
+
+        Raises ClientClosed after `close`, and in a process that was forked with the client: two
+        processes that share one connection would tear each other's messages.
+        """
+        if self._process != os.getpid():
+            raise ClientClosed(
+                f"this client belongs to process {self._process}, of which this one is a fork: "
+                "make a client of its own here"
+            )
+        if self._open_port is None:
+            raise ClientClosed("this client is closed: make a new one")
+        return self._open_port
+
+    _port = port
 
     async def close(self) -> None:
-        """Close the connection."""
-        await self._port.close()
+        """Close the connection. Closing twice is fine; in a fork only its copy is let go."""
+        port, self._open_port = self._open_port, None
+        if port is not None and self._process == os.getpid():
+            await port.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -115,16 +132,40 @@ class Client:
         """Start an instance and return its id when the broker has stored the start.
 
         Idempotent by id: an instance that exists is left as it is. `version` None means the
-        newest registered one. Raises MessageError for bad names or input, BrokerError.
+        newest registered one. Raises MessageError for bad names or input, IdTaken when the id
+        belongs to another workflow's instance, BrokerError.
         """
         wish = Start(
             workflow, input, fresh_id() if id is None else id, version, namespace, traceparent
         )
+        if id is not None:
+            await self.check_ids([wish])
         return (await self.start_many([wish]))[0].id
 
     async def start_many(self, starts: Sequence[Start]) -> list[Started]:
-        """Start many instances, pipelined and in atomic batches; returns when all are stored."""
-        return await start_all(self._port, starts)
+        """Start many instances, pipelined and in atomic batches; returns when all are stored.
+
+        Raises as `start` does; that an id belongs to another workflow is noticed here only for
+        those that the broker has just seen.
+        """
+        started = await start_all(self._port, starts)
+        repeated = [start for start, one in zip(starts, started, strict=True) if one.duplicate]
+        await self.check_ids(repeated)
+        return started
+
+    async def check_ids(self, starts: Sequence[Start]) -> None:
+        """Raise IdTaken when an id belongs to an instance of another workflow."""
+        for start in starts:
+            subjects.check_name("instance", start.id)
+        found = await instances.find_many(self._port, [start.id for start in starts])
+        owners = {instance.id: instance for instance in found}
+        for start in starts:
+            owner = owners.get(start.id)
+            if owner is not None and owner.workflow != start.title:
+                raise IdTaken(
+                    f"{start.id} is an instance of {owner.workflow} ({owner.status}), not of "
+                    f"{start.title}: choose another id"
+                )
 
     async def get(self, id: str) -> Instance:
         """The instance as it is now. Raises NotFound."""

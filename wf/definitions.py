@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import orjson
 
-from wf import subjects
-from wf.errors import BrokerError, DefinitionConflict, Problem
+from wf import instances, subjects
+from wf.errors import BrokerError, DefinitionConflict, NotFound, Problem, WfError
 from wf.jetstream import topology
-from wf.jetstream.port import WRONG_LAST_SEQUENCE, Accepted, Outgoing, Port, Stored
+from wf.jetstream.port import (
+    WRONG_LAST_SEQUENCE,
+    Accepted,
+    Outgoing,
+    Port,
+    Rejected,
+    Stored,
+)
 from wf.storing import refused, store_one
 
 # Of a definition's message: the last event in CLOUD_EVENTS before it was registered.
 EVENTS_BEFORE = "Wf-Events-Before"
+
+STATES_AT_ONCE = 100  # snapshots read together while it is looked who needs a definition
+SHOWN = 5  # of those who need it, by name
 
 _PREFIX = "$KV.WORKFLOW_DEFINITIONS."
 _PRETTY = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS
@@ -94,12 +104,94 @@ async def find(port: Port, namespace: str, name: str, version: str) -> Registere
     return None if stored is None or stored.is_marker else from_stored(stored)
 
 
+async def find_of(port: Port, snapshot: Mapping[str, Any]) -> RegisteredDefinition | None:
+    """The definition that an instance runs by, or None."""
+    if not snapshot.get("version"):
+        return None
+    return await find(port, snapshot["namespace"], snapshot["workflow"], snapshot["version"])
+
+
 async def registered(port: Port) -> list[RegisteredDefinition]:
     """Every version, sorted by namespace, name and version."""
     names = await port.subjects(topology.WORKFLOW_DEFINITIONS, _PREFIX + ">")
     found = await port.last_many(topology.WORKFLOW_DEFINITIONS, sorted(names))
     definitions = [from_stored(stored) for stored in found.values() if not stored.is_marker]
     return sorted(definitions, key=lambda d: (d.namespace, d.name, version_key(d.version)))
+
+
+async def remove(port: Port, definition: RegisteredDefinition) -> None:
+    """Remove a version that nothing needs: no instance that has not completed and was not cancelled
+    (a faulted one may be retried), and no other definition that runs it by this version.
+
+    Raises WfError that names who needs it, NotFound, BrokerError. A start that names the version
+    and arrives while this looks makes a faulted instance, as one a moment later would.
+    """
+    await _refuse_needed(port, definition)
+    stored = await port.last(topology.WORKFLOW_DEFINITIONS, definition.subject, leader=True)
+    if stored is None or stored.is_marker:
+        raise NotFound(f"{definition.title} is not registered")
+    headers = {"KV-Operation": "DEL"}
+    marker = Outgoing(definition.subject, b"", expected=stored.sequence, headers=headers)
+    outcome = await store_one(port, topology.WORKFLOW_DEFINITIONS, marker)
+    if isinstance(outcome, Rejected):
+        raise refused(topology.WORKFLOW_DEFINITIONS, outcome)
+
+
+async def _refuse_needed(port: Port, definition: RegisteredDefinition) -> None:
+    parents = [
+        other.title
+        for other in await registered(port)
+        if other.subject != definition.subject and _runs(other.body, definition)
+    ]
+    if parents:
+        raise WfError(
+            f"{definition.title} is needed: {', '.join(parents)} runs it by its version; remove "
+            "that first"
+        )
+    needed = [one async for one in _instances_of(port, definition)]
+    if needed:
+        shown = ", ".join(f"{one.id} ({one.status})" for one in needed[:SHOWN])
+        more = f" and {len(needed) - SHOWN} more" if len(needed) > SHOWN else ""
+        raise WfError(
+            f"{definition.title} is needed by {shown}{more}: wait for their end, or cancel them; a "
+            "faulted one needs it until its snapshot expires ([orchestrator] faulted_ttl)"
+        )
+
+
+async def _instances_of(
+    port: Port, definition: RegisteredDefinition
+) -> AsyncIterator[instances.Instance]:
+    names = sorted(await port.subjects(topology.WORKFLOW_STATES, subjects.state("*")))
+    for start in range(0, len(names), STATES_AT_ONCE):
+        found = await port.last_many(
+            topology.WORKFLOW_STATES, names[start : start + STATES_AT_ONCE]
+        )
+        for stored in found.values():
+            instance = instances.from_stored(stored)
+            if instance is None or instance.status in ("completed", "cancelled"):
+                continue
+            if instance.workflow == subjects.qualified(definition.namespace, definition.name) and (
+                instance.version == definition.version
+            ):
+                yield instance
+
+
+def _runs(body: bytes, wanted: RegisteredDefinition) -> bool:
+    """Whether a document has `run: workflow:` of the wanted version."""
+    pending: list[Any] = [orjson.loads(body)]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, list):
+            pending += value
+        elif isinstance(value, dict):
+            pending += value.values()
+            child = value.get("workflow")
+            names = ("namespace", "name", "version")
+            if isinstance(child, dict) and all(
+                child.get(key) == getattr(wanted, key) for key in names
+            ):
+                return True
+    return False
 
 
 def from_stored(stored: Stored) -> RegisteredDefinition:

@@ -6,8 +6,18 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 
+def _restored(kind: type[WfError], arguments: tuple[Any, ...], state: dict[str, Any]) -> WfError:
+    error = kind.__new__(kind, *arguments)
+    error.__dict__.update(state)
+    return error
+
+
 class WfError(Exception):
-    """Root of every error that wf-supervisor raises on purpose."""
+    """Root of every error that wf-supervisor raises on purpose. All can be pickled, whatever their
+    constructors want."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (type(self), self.args, self.__dict__)
 
 
 class ConfigError(WfError):
@@ -65,6 +75,14 @@ class BrokerRefused(BrokerError):
 
 class NotFound(WfError):
     """The named instance, definition or activity does not exist."""
+
+
+class IdTaken(WfError):
+    """The id of a start belongs to an instance of another workflow."""
+
+
+class ClientClosed(WfError):
+    """The client was closed, or belongs to the process that this one was forked from."""
 
 
 class WorkflowFaulted(WfError):

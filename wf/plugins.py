@@ -17,6 +17,7 @@ ENTRY_POINTS = {
     "definition.canonical_bytes": "orchestrator.definition:canonical_bytes",
     "definition.read": "orchestrator.definition.source:read",
     "retry.plan": "orchestrator.retry_plan:plan",
+    "signal.receivers": "orchestrator.machine.signals:receivers",
     "replay": "orchestrator.replaying:replay",
     "explain": "orchestrator.explaining:explain",
     "test": "orchestrator.crashing:check",

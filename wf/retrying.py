@@ -42,7 +42,7 @@ async def command(
 async def _document(port: Port, instance: Instance) -> JsonObject:
     snapshot = instance.snapshot
     where = (snapshot["namespace"], snapshot["workflow"], snapshot["version"])
-    found = await definitions.find(port, *where) if snapshot["version"] else None
+    found = await definitions.find_of(port, snapshot)
     if found is None:
         name = f"{subjects.qualified(*where[:2])} {where[2]}".strip()
         raise NotFound(f"the definition {name} is not registered: deploy it, then retry")

@@ -5,9 +5,10 @@ no locks, and what has to be whole is made so by the order of single 8-byte stor
 words of 8 bytes, little endian:
 
     header   MAGIC pid generation capacity used tick phase done failed running taken held lag
-    entry    sequence checksum | sequence start deadline length reply… | ended
+    entry    sequence checksum | sequence length reply… | start deadline ended
 
-An entry is valid only when its first word, written last, is a sequence whose checksum is right.
+An entry is valid only when its first word, written last, is a sequence whose checksum is right. A
+task is noted when it comes, and has started once its start, written after the deadline, is not 0.
 Behind the slot, the same file takes the stack dumps of faulthandler. Times are seconds of the
 monotonic clock, which is one for the whole host.
 """
@@ -28,7 +29,7 @@ HEADER_BYTES = HEADER_WORDS * WORD
 ENTRY_BYTES = ENTRY_WORDS * WORD
 DUMP_BYTES = 32 * 1024  # the end of a stack dump that is kept
 
-_MAGIC = 0x0131_746F_6C53_4657  # "WFSlot1", layout 1
+_MAGIC = 0x0231_746F_6C53_4657  # "WFSlot1", layout 2
 (_AT_MAGIC, _PID, _GENERATION, _CAPACITY, _USED, _TICK, _PHASE, _DONE, _FAILED) = range(9)
 (_RUNNING, _TAKEN, _HELD, _LAG) = range(9, 13)
 _HEADER = struct.Struct("<QQQQQdQQQQdQd")
@@ -36,10 +37,11 @@ _HEADER = struct.Struct("<QQQQQdQQQQdQd")
 # Of an entry; its sequence is the first word.
 _CHECKSUM, _BODY_AT = 1, 2
 _BODY_OFFSET = _BODY_AT * WORD
-_ENDED = ENTRY_WORDS - 1
-_BODY = struct.Struct("<QddQ")
+_START, _DEADLINE, _ENDED = range(ENTRY_WORDS - 3, ENTRY_WORDS)
+_BODY = struct.Struct("<QQ")
+_TIMES = struct.Struct("<ddQ")
 _pack, _checksum = _BODY.pack, zlib.crc32
-REPLY_BYTES = (_ENDED - _BODY_AT) * WORD - _BODY.size
+REPLY_BYTES = (_START - _BODY_AT) * WORD - _BODY.size
 NO_PLACE = -1
 
 
@@ -73,13 +75,21 @@ class Header:
 
 @dataclass(frozen=True, slots=True)
 class SlotTask:
-    """One task that a worker has started."""
+    """One task that a worker holds."""
 
     sequence: int  # in ACTIVITY_TASKS
     reply: str  # where its ack goes
-    started_s: float
-    deadline_s: float
+    started_s: float  # 0.0: it waits for its turn
+    deadline_s: float  # 0.0 until it has started
     ended: bool  # its outcome is known, and may or may not be stored
+
+    @property
+    def waits(self) -> bool:
+        return self.started_s == 0.0
+
+    @property
+    def runs(self) -> bool:
+        return self.started_s != 0.0 and not self.ended
 
 
 def create() -> int:
@@ -124,8 +134,8 @@ class SlotWriter:
         """Tasks came from the broker."""
         self._floats[_TAKEN] = now_s
 
-    def started(self, sequence: int, reply: str, started_s: float, deadline_s: float) -> int:
-        """A task is about to run; its place, for `ended` and `stored`."""
+    def hold(self, sequence: int, reply: str) -> int:
+        """A task has come; its place, for the calls below."""
         text = reply.encode()
         if len(text) > REPLY_BYTES:
             return NO_PLACE  # not noted: after a crash it waits for ack_wait
@@ -139,15 +149,23 @@ class SlotWriter:
             return NO_PLACE
         first = HEADER_WORDS + place * ENTRY_WORDS
         words = self._words
-        body = _pack(sequence, started_s, deadline_s, len(text)) + text
+        body = _pack(sequence, len(text)) + text
         at = first * WORD + _BODY_OFFSET
         self._bytes[at : at + len(body)] = body
-        words[first + _ENDED] = 0
+        words[first + _START] = words[first + _DEADLINE] = words[first + _ENDED] = 0
         words[first + _CHECKSUM] = _checksum(body)
         words[first] = sequence  # last: now it is valid
-        self._running += 1
-        words[_RUNNING] = self._running
         return place
+
+    def started(self, place: int, started_s: float, deadline_s: float) -> None:
+        """It is about to run; to be called once per `hold`."""
+        if place == NO_PLACE:
+            return
+        first = HEADER_WORDS + place * ENTRY_WORDS
+        self._floats[first + _DEADLINE] = deadline_s
+        self._floats[first + _START] = started_s
+        self._running += 1
+        self._words[_RUNNING] = self._running
 
     def ended(self, place: int) -> None:
         """Its outcome is known; to be called once per `started`."""
@@ -203,7 +221,7 @@ def read_header(fd: int) -> Header | None:
 
 
 def read_tasks(fd: int, header: Header) -> list[SlotTask]:
-    """The valid entries, oldest start first."""
+    """The valid entries: those that wait, then those that have started, the oldest first."""
     return parse_tasks(os.pread(fd, min(header.used, header.capacity) * ENTRY_BYTES, HEADER_BYTES))
 
 
@@ -245,11 +263,11 @@ def _parse_entry(entry: bytes) -> SlotTask | None:
     sequence, checksum = struct.unpack_from("<QQ", entry)
     if sequence == 0:
         return None
-    again, started_s, deadline_s, length = _BODY.unpack_from(entry, _BODY_OFFSET)
+    again, length = _BODY.unpack_from(entry, _BODY_OFFSET)
     if again != sequence or length > REPLY_BYTES:
         return None
     body = entry[_BODY_OFFSET : _BODY_OFFSET + _BODY.size + length]
     if _checksum(body) != checksum:
         return None
-    (ended,) = struct.unpack_from("<Q", entry, _ENDED * WORD)
+    started_s, deadline_s, ended = _TIMES.unpack_from(entry, _START * WORD)
     return SlotTask(sequence, body[_BODY.size :].decode(), started_s, deadline_s, ended != 0)

@@ -35,6 +35,11 @@ class Start:
     namespace: str = subjects.DEFAULT_NAMESPACE
     traceparent: str | None = None  # W3C; passed on to every activity
 
+    @property
+    def title(self) -> str:
+        """`order`, or `sales.order` outside the default namespace."""
+        return subjects.qualified(self.namespace, self.workflow)
+
     def outgoing(self) -> Outgoing:
         """The message. Raises MessageError for bad names, or input that JSON cannot hold."""
         subjects.check_name("workflow", self.workflow)

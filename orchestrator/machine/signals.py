@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from orchestrator.definition import Definition
 from orchestrator.definition.nodes import Listen, Task
 from orchestrator.machine.applied import remember
 from orchestrator.machine.consuming import consume, is_open
@@ -39,8 +40,8 @@ def reason_to_ignore(snapshot: JsonObject, event: JsonObject) -> str | None:
 
 def unfit(step: Step, event: JsonObject) -> str | None:
     """Why a signal will never be taken, whatever happens: no listen has its name."""
-    known = any(_may_take(node, event["name"]) for node in step.nodes.values())
-    return None if known else "name"
+    names = None if step.definition is None else receivers(step.definition)
+    return None if names is None or event["name"] in names else "name"
 
 
 def apply(step: Step, event: JsonObject) -> str | None:
@@ -81,15 +82,28 @@ def _give(step: Step, frame: str, kept: Kept) -> bool:
     return True
 
 
-def _may_take(node: Any, name: str) -> bool:
+def receivers(definition: Definition) -> frozenset[str] | None:
+    """The names that a signal may have: those of listen tasks, and the types that they want. None:
+    one of them takes any."""
+    names: set[str] = set()
+    for node in definition.workflow.nodes.values():
+        wanted = _wanted(node)
+        if wanted is None:
+            return None
+        names |= wanted
+    return frozenset(names)
+
+
+def _wanted(node: Any) -> set[str] | None:
     if not isinstance(node, Task) or not isinstance(node.body, Listen):
-        return False
-    if node.name == name:
-        return True
-    return any(
-        not strategy.filters or any(one.type in (None, name) for one in strategy.filters)
-        for _, strategy in node.body.parts
-    )
+        return set()
+    names = {node.name}
+    for _, strategy in node.body.parts:
+        types = [one.type for one in strategy.filters]
+        if not types or None in types:
+            return None
+        names.update(type_ for type_ in types if type_ is not None)
+    return names
 
 
 def _as_event(step: Step, frame: str, kept: Kept) -> tuple[JsonObject, Fit | None]:

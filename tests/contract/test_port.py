@@ -20,7 +20,15 @@ from tests.support.port_cases import (
 )
 from tests.support.waiting import eventually
 from wf.jetstream import topology
-from wf.jetstream.port import WRONG_LAST_SEQUENCE, Accepted, Delivery, Outgoing, Port, Rejected
+from wf.jetstream.port import (
+    WRONG_LAST_SEQUENCE,
+    Accepted,
+    Delivery,
+    Outgoing,
+    Port,
+    Rejected,
+    Standing,
+)
 
 # Publishing.
 
@@ -321,6 +329,22 @@ async def test_the_floor_is_below_the_first_unacknowledged_message(port: Port) -
     port.ack(second)
     await eventually_floor(port, name, 3)
     await pull.stop()
+
+
+async def test_a_consumer_says_what_is_unacknowledged_and_who_waits(port: Port) -> None:
+    await task_consumer(port)
+    name = topology.consumer_name("work")
+    await put_tasks(port, 2)
+    pull = await port.pull(TASKS, name, window=3)
+    first, _ = await take(pull, 2)
+    standing = await port.standing(TASKS, name)
+    assert (standing.floor, standing.unacknowledged) == (0, 2)
+    assert standing.requests > 0
+    port.ack(first)
+    await eventually_floor(port, name, 1)
+    await pull.stop()
+    assert await port.standing(TASKS, name) == Standing(1, unacknowledged=1, requests=0)
+    assert await port.standing(TASKS, "nobody") == Standing(0, 0, 0)
 
 
 async def test_the_floor_of_a_consumer_that_is_not_there_is_zero(port: Port) -> None:

@@ -367,3 +367,20 @@ async def test_a_full_subject_refuses_and_says_so(port: Port) -> None:
     assert refused(outcomes[3]) == SUBJECT_FULL
     await port.purge(TASKS, subject="activity.tasks.a", up_to=1)
     assert await port.publish(TASKS, messages[:1]) == [Accepted(4)]
+
+
+async def test_a_purge_forgets_what_was_handed_back_until_ack_wait_is_over(port: Port) -> None:
+    await task_consumer(port, ack_wait_s=2)
+    await put_tasks(port, 2)
+    pull = await port.pull(TASKS, WORK, window=2)
+    first, second = await take(pull, 2)
+    await pull.stop()
+    port.ack(first)
+    port.nak(second)
+    await eventually_floor(port, WORK, 1)
+    await port.purge(TASKS, subject="activity.tasks.work", up_to=1)
+    pull = await port.pull(TASKS, WORK, window=1)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(pull.next(1), 0.7)
+    assert (await take(pull, 1))[0].sequence == second.sequence
+    await pull.stop()

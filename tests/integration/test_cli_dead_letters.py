@@ -8,8 +8,8 @@ from typing import Any
 import orjson
 import pytest
 
+from orchestrator import aside
 from orchestrator.inbound import Unreadable, read
-from orchestrator.service import dead_letter
 from tests.support.server import RealServer, delete_streams
 from wf import subjects
 from wf.cli.main import main
@@ -37,9 +37,10 @@ class Pool:
         event = _delivery(topology.WORKFLOW_EVENTS, "workflow.signal.received.o.ok.7", SIGNAL)
         assert isinstance(read(event), Unreadable)
         convicted = {"instance": "order-7", "error": {"detail": "SIGSEGV"}, "stack_dump": "File x"}
+        letter = aside.letter(event.stream, event, "not JSON", "unreadable")
         letters = [
             dead_message(task, "mail", "run is missing", 1_000_000),
-            Outgoing(subjects.dead_letter("message", "events"), dead_letter(event, "not JSON")),
+            Outgoing(subjects.dead_letter("message", "events"), letter.data),
             Outgoing(
                 subjects.dead_letter("crashed", "ship"),
                 orjson.dumps({"v": 1, "instance": "order-7", "evidence": convicted}),

@@ -5,6 +5,8 @@ protocol, so that what is tested here is the client alone.
 """
 
 import asyncio
+import os
+import signal
 import sys
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -16,7 +18,15 @@ from wf import messages, subjects
 from wf.blocking import BlockingClient
 from wf.client import Client
 from wf.definitions import RegisteredDefinition, register
-from wf.errors import DefinitionConflict, NotEnded, NotFound, WorkflowCancelled, WorkflowFaulted
+from wf.errors import (
+    ClientClosed,
+    DefinitionConflict,
+    IdTaken,
+    NotEnded,
+    NotFound,
+    WorkflowCancelled,
+    WorkflowFaulted,
+)
 from wf.jetstream import topology
 from wf.jetstream.port import Outgoing
 from wf.starting import Start
@@ -312,6 +322,96 @@ async def test_start_with_wait_prints_the_output_and_its_status_tells_the_end(cl
         )
         assert status == 4
         assert "wf show p" in err
+
+
+async def test_an_id_of_another_workflow_is_refused(client, broker_url):
+    async with orchestrated(client.port):
+        await client.start("park", id="taken")
+        await client.wait_until("taken", lambda i: i.status == "waiting", timeout_s=10)
+        with pytest.raises(IdTaken, match="an instance of park"):
+            await client.start("order", id="taken")
+        with pytest.raises(IdTaken):  # the broker has just seen the id, so it is looked up
+            await client.start_many([Start("order", None, "taken"), Start("order", None, "free")])
+        assert await client.start("park", id="taken") == "taken"
+        status, _, err = await wf(broker_url, "start", "order", "--id", "taken", "--wait")
+        assert status == 1
+        assert "choose another id" in err
+
+
+async def test_a_closed_client_fails_at_once(broker_url):
+    client = await Client.connect(servers=broker_url)
+    await client.close()
+    await client.close()
+    for call in (client.start("order"), client.get("a"), client.wait("a"), client.emit("a.b")):
+        with pytest.raises(ClientClosed, match="closed"):
+            await asyncio.wait_for(call, 0.5)
+
+
+def _in_fork(work):
+    """What `work` raises in a forked child, by name; "" for nothing, "hangs" after 5 s."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        signal.alarm(5)
+        said = ""
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001 - told to the parent
+            said = type(error).__name__
+        os.write(writer, said.encode())
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as pipe:
+        said = pipe.read()
+    return "hangs" if os.waitpid(child, 0)[1] else said
+
+
+def test_a_blocking_client_is_of_no_use_in_a_fork_and_says_so_at_once(broker_url):
+    with BlockingClient(servers=broker_url) as client:
+        assert _in_fork(lambda: client.start("order", 1)) == "ClientClosed"
+        assert _in_fork(client.close) == ""
+        assert client.start("order", 1)  # the parent's connection is as it was
+    with pytest.raises(ClientClosed):
+        client.start("order", 1)
+
+
+async def test_a_signal_that_nothing_listens_for_is_refused_with_what_there_is(client, broker_url):
+    await client.deploy(
+        """
+document: {dsl: 1.0.0, namespace: default, name: park, version: 1.0.0}
+do:
+  - approved: {listen: {to: {one: {with: {type: com.example.approved}}}}}
+"""
+    )
+    async with orchestrated(client.port):
+        await client.start("park", id="p")
+        await client.wait_until("p", lambda i: i.status == "waiting", timeout_s=10)
+        status, _, err = await wf(broker_url, "signal", "p", "aproved")
+        assert status == 1
+        assert "approved, com.example.approved" in err
+        status, out, _ = await wf(broker_url, "signal", "p", "approved", "--json")
+        assert (status, orjson.loads(out)["taken"]) == (0, True)
+
+
+async def test_a_definition_that_nothing_needs_can_be_removed(client, broker_url):
+    text = "document: {{dsl: 1.0.0, namespace: default, name: {}, version: 1.0.0}}\ndo: [{}]"
+    await client.deploy(text.format("park", "{a: {set: {x: 1}}}"))
+    run = "{a: {run: {workflow: {namespace: default, name: park, version: 1.0.0}}}}"
+    await client.deploy(text.format("mother", run))
+    async with orchestrated(client.port):
+        await client.start("park", id="p")
+        await client.wait_until("p", lambda i: i.status == "waiting", timeout_s=10)
+        status, _, err = await wf(broker_url, "undeploy", "park", "1.0.0")
+        assert (status, "mother 1.0.0 runs it" in err) == (1, True)
+        status, out, err = await wf(broker_url, "undeploy", "mother", "1.0.0")
+        assert (status, out) == (0, "mother 1.0.0 is removed\n"), err
+        status, _, err = await wf(broker_url, "undeploy", "park", "1.0.0")
+        assert (status, "needed by p (waiting)" in err) == (1, True)
+        await client.cancel("p")
+        await client.wait("p", timeout_s=10)
+        assert (await wf(broker_url, "undeploy", "park", "1.0.0"))[0] == 0
+        assert await client.definitions() == []
+        assert (await wf(broker_url, "undeploy", "park", "1.0.0"))[0] == 1
 
 
 async def test_show_list_and_history_print_tables_and_json(client, broker_url):

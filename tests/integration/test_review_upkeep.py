@@ -127,9 +127,14 @@ async def test_events_behind_a_suspect_are_applied_after_it(
     await send(js, subjects.command("i", "resume"), messages.command_body())
     last = await send(js, subjects.command("i", "cancel"), messages.command_body())
 
+    stream, suspects = topology.WORKFLOW_EVENTS, set()
+    for sequence in (started, last):
+        stored = await js.at(stream, sequence)
+        assert stored is not None
+        suspects.add((stream, sequence, stored.timestamp_ms))
+
     def suspicious(made: Engine) -> None:
-        stream = topology.WORKFLOW_EVENTS
-        made.orchestrator._journal.suspects = {(stream, started), (stream, last)}
+        made.orchestrator._journal.suspects = set(suspects)
 
     async with engine(nats_server, prepare=suspicious) as only:
         assert (await ended(js, "i"))["status"] == "cancelled"

@@ -14,7 +14,7 @@ from wf.jetstream import topology
 from wf.jetstream.advisories import Advisory, AdvisoryReader, parse_advisory
 from wf.jetstream.client import JetStream
 from wf.jetstream.port import Accepted, Delivery, Outgoing
-from wf.jetstream.sweeper import Sweeper, purge_to
+from wf.jetstream.sweeper import LATE_MESSAGES, LATE_S, Postponed, Sweeper, purge_to
 
 EVENTS = topology.WORKFLOW_EVENTS
 TASKS = topology.ACTIVITY_TASKS
@@ -86,11 +86,57 @@ async def test_what_was_acknowledged_a_period_ago_is_deleted_and_the_rest_stays(
     for delivery in (await take(js, TASKS, CONSUMER, 5))[:3]:
         js.ack(delivery)
     await floor_is(js, TASKS, CONSUMER, 3)
+    waiting = await js.pull(TASKS, CONSUMER, window=2)
+    assert (await waiting.next(1))[0].sequence == 6
     assert await sweeper.sweep() == 0
     assert await sequences(js, TASKS, "activity.tasks.>") == [1, 2, 3, 4, 5, 6]
     assert await sweeper.sweep() == 3
     assert await sequences(js, TASKS, "activity.tasks.>") == [4, 5, 6]
     assert await sweeper.sweep() == 0
+    await waiting.stop()
+
+
+async def test_what_was_handed_back_comes_at_once_however_often_it_is_swept(js: JetStream) -> None:
+    await js.ensure_task_consumer("work", ack_wait_s=30, max_deliver=5, max_ack_pending=100)
+    await put(js, 3)
+    first, *held = await take(js, TASKS, CONSUMER, 3)
+    js.ack(first)
+    for delivery in held:
+        js.nak(delivery)
+    await floor_is(js, TASKS, CONSUMER, 1)
+    sweeper = Sweeper(js, clock=Clock())
+    for _ in range(3):
+        assert await sweeper.sweep() == 0
+    async with asyncio.timeout(1):
+        assert {one.sequence for one in await take(js, TASKS, CONSUMER, 2)} == {2, 3}
+
+
+async def test_a_reader_that_is_always_busy_is_swept_when_it_is_late(js: JetStream) -> None:
+    await js.ensure_task_consumer("work", ack_wait_s=30, max_deliver=5, max_ack_pending=100)
+    await put(js, 2)
+    first, _ = await take(js, TASKS, CONSUMER, 2)
+    js.ack(first)
+    await floor_is(js, TASKS, CONSUMER, 1)
+    clock = Clock()
+    sweeper = Sweeper(js, clock=clock)
+    assert [await sweeper.sweep() for _ in range(3)] == [0, 0, 0]
+    clock.now_s += LATE_S
+    assert await sweeper.sweep() == 1
+
+
+@pytest.mark.parametrize(
+    ("now_s", "up_to", "late"),
+    [
+        (0.0, 5, False),
+        (LATE_S - 1, 5 + LATE_MESSAGES - 1, False),
+        (LATE_S, 5, True),
+        (1.0, 5 + LATE_MESSAGES, True),
+    ],
+)
+def test_a_purge_is_late_by_time_or_by_what_has_gathered(
+    now_s: float, up_to: int, late: bool
+) -> None:
+    assert Postponed(0.0, 5).is_late(now_s, up_to) == late
 
 
 async def test_a_sweep_that_comes_too_early_does_nothing(js: JetStream) -> None:

@@ -17,6 +17,7 @@ from orchestrator.admission import Admission
 from orchestrator.collector import Collector
 from orchestrator.correlator import Correlator
 from orchestrator.engine import Engine
+from orchestrator.guard import Guard, named
 from orchestrator.journal import Journal
 from orchestrator.lanes import Lanes
 from orchestrator.machine import control, results, slot, triggering
@@ -45,6 +46,9 @@ MUTATIONS: dict[str, Mutation] = {}
 
 # Instances that stand in one line.
 QUEUE = tuple(Wish(f"i{n}", "queues", 2 * n, 0.3 * n, n == 2, ()) for n in range(6))
+
+# Starts that kill, at once, by being applied or by being encoded.
+POISON = tuple(Wish(f"poison{n}", "poison", n, 0.3 * (n // 3), False, ()) for n in range(9))
 
 
 def mutation(**plan: Any) -> Callable[[Breaking], Breaking]:
@@ -247,10 +251,45 @@ def trust_a_stale_cache() -> Iterator[Any]:
         yield
 
 
-@mutation(poison=True, wishes=(Wish("poison", "poison", 0, 0.0, False, ()),))
+@mutation(poison=True, wishes=POISON)
 def never_convict() -> Iterator[Any]:
     """An event that kills the engine is applied again and again."""
     with patch.object(Journal, "is_convicted", lambda self, event: False):
+        yield
+
+
+@mutation(poison=True, wishes=POISON)
+def never_try() -> Iterator[Any]:
+    """What may kill is found out by dying of it."""
+
+    async def bold(self: Guard, work: Any) -> set[Any]:
+        return set()
+
+    with patch.object(Guard, "examine", bold):
+        yield
+
+
+@mutation(poison=True, wishes=POISON[:1])
+def acquit_before_the_commit() -> Iterator[Any]:
+    """What was applied is forgotten, convicted or not, whether that is stored or not."""
+    apply = Engine._apply
+
+    def early(self: Engine, group: Any, known: Any) -> Any:
+        results = apply(self, group, known)
+        for items in group.values():
+            for item in items:
+                self._guard._journal._cases.pop(named(item.delivery), None)
+                self._guard.acquit(named(item.delivery))
+        return results
+
+    with patch.object(Engine, "_apply", early):
+        yield
+
+
+@mutation(poison=True, wishes=POISON)
+def forget_who_was_suspected() -> Iterator[Any]:
+    """What is held against an event is known to one process only."""
+    with patch.object(Journal, "_read", lambda self: {}):
         yield
 
 

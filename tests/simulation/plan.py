@@ -37,7 +37,7 @@ class Plan:
     slow: float  # share of messages that take seconds
     lost: float  # share of messages that never arrive
     stale_s: float  # how far a replica may be behind
-    poison: bool  # one event kills whoever applies it
+    poison: bool  # some events kill whoever applies them
     wishes: tuple[Wish, ...]
 
 
@@ -50,7 +50,9 @@ def draw(random: Random) -> Plan:
     names = tuple(flows.LIMITED) if random.random() < 0.1 else flows.NAMES
     wishes = [_wish(random, f"i{n}", chaos_s, names) for n in range(count)]
     if poison:
-        wishes.append(Wish("poison", "poison", 0, random.uniform(0, chaos_s / 2), False, ()))
+        for n in range(random.choice((1, 2, 7))):
+            at_s = random.uniform(0, chaos_s / 2)
+            wishes.append(Wish(f"poison{n}", "poison", n, at_s, False, ()))
     return Plan(
         orchestrators=random.choice((1, 1, 2)),
         workers=random.choice((1, 2)),

@@ -86,10 +86,24 @@ def problems(world: World) -> Iterator[str]:
     yield from line.left(world.broker.streams[topology.WORKFLOW_PLACES])
     yield from _triggered(world)
     letters = world.broker.streams[topology.DEAD_LETTERS].messages.values()
-    if world.plan.poison and not any(".faulted." in f"{m.subject}." for m in letters):
-        yield "the event that kills the engine is not among the dead letters"
+    yield from _poison(world, Counter(_instance(data) for data in {m.data for m in letters}))
     if any(m.subject.startswith(("dead.engine", "dead.message")) for m in letters):
         yield f"unexpected dead letters: {[m.subject for m in letters]}"
+
+
+def _instance(letter: bytes) -> str | None:
+    found: str | None = orjson.loads(letter).get("instance")
+    return found
+
+
+def _poison(world: World, letters: Counter[str | None]) -> Iterator[str]:
+    """Each event that kills is set aside once, and has killed no process of a place twice."""
+    for wish in world.plan.wishes:
+        if wish.flow == "poison" and letters[wish.instance] != 1:
+            yield f"{wish.instance} kills, and has {letters[wish.instance]} dead letters"
+    for (process, instance), deaths in world.poisoned.items():
+        if deaths > 1:
+            yield f"{instance} has killed {process} {deaths} times"
 
 
 def _history(instance: str, last: int, messages: list[JsonObject]) -> Iterator[str]:

@@ -9,7 +9,7 @@ import random as chance
 import tempfile
 import traceback
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,9 +22,11 @@ from loguru import logger
 from orchestrator import apply as applying
 from orchestrator import definitions as defining
 from orchestrator import main as orchestrating
+from orchestrator import record as records
 from orchestrator import sending, store
 from orchestrator.definition import canonical_bytes
 from orchestrator.main import Orchestrator
+from orchestrator.trial import Fall, Piece
 from tests.simulation import adversary, beside, flows, verdict
 from tests.simulation.client import Client
 from tests.simulation.ledger import Ledger
@@ -134,6 +136,9 @@ class World:
         self._directory = directory
         self._settings = _settings(directory, self.plan)
         self._victim: Life | None = None
+        self._trying = False
+        self._convicted: set[str] = set()
+        self.poisoned: Counter[tuple[str, str]] = Counter()  # deaths of a process of an instance
 
     # Telling
 
@@ -242,6 +247,7 @@ class World:
             lambda: topology.ensure(port, self._settings),
             clock_ms=self.wall_ms,
             new_token=lambda: f"t{next(self._tokens)}",
+            trial=self._try,
         )
         await process.orchestrator.start()
         await process.orchestrator.run()
@@ -249,6 +255,20 @@ class World:
     async def _work(self, process: Process) -> None:
         process.worker = Worker(self, process.life, await self.connect(process))
         await process.worker.run()
+
+    async def _try(self, pieces: Sequence[Piece]) -> Fall | None:
+        """In place of a forked child, which would run on another clock."""
+        await asyncio.sleep(0.005)
+        self._trying = True
+        try:
+            for number, piece in enumerate(pieces):
+                try:
+                    piece()
+                except Killed:
+                    return Fall(number, "SIGKILL")
+        finally:
+            self._trying = False
+        return None
 
     # Death
 
@@ -307,18 +327,41 @@ class World:
             link.back()
 
     def advance(self, *arguments: Any, **options: Any) -> Any:
-        """The machine; a poisoned event kills the process that applies it."""
+        """The machine; a poisoned start kills the process that applies it. What takes its place
+        does not: but for its first time the process dies soon after, before or after the commit."""
         event = arguments[2]
-        if event["kind"] == "start" and event["workflow"] == "poison" and not event.get("refused"):
-            life = LIFE.get()
-            for process in self.processes:
-                if life is not None and process.life is life:
-                    self.kill(process)
-                    raise Killed
+        if event["kind"] == "start" and event["workflow"] == "poison":
+            if event.get("refused"):
+                self._die_soon(event["id"])
+            elif event["input"]["n"] % 2 == 0:
+                self._die_of(event["id"])
         return _ADVANCE(*arguments, **options)
+
+    def _die_soon(self, instance: str) -> None:
+        life = LIFE.get()
+        if life is not None and not self._trying and instance not in self._convicted:
+            self._convicted.add(instance)
+            life.die_at = life.steps + self.random.randint(1, 20)
+
+    def seal(self, snapshot: Any, *arguments: Any, **options: Any) -> Any:
+        """Encodes a state; a poisoned one kills the process that does it."""
+        if snapshot["workflow"] == "poison" and snapshot["input"] is not None:
+            self._die_of(snapshot["id"])
+        return _SEAL(snapshot, *arguments, **options)
+
+    def _die_of(self, instance: str) -> None:
+        if self._trying:
+            raise Killed
+        life = LIFE.get()
+        for process in self.processes:
+            if life is not None and process.life is life:
+                self.poisoned[process.name, instance] += 1
+                self.kill(process)
+                raise Killed
 
 
 _ADVANCE = applying.advance
+_SEAL = records.seal
 
 
 class Tracer:
@@ -402,6 +445,7 @@ def _substitutes(world: World) -> Iterator[None]:
         patch.object(sending, "BATCH_MINIMUM", minimum),
         patch.object(store, "BATCH_MINIMUM", minimum),
         patch.object(applying, "advance", world.advance),
+        patch.object(records, "seal", world.seal),
         patch.object(orchestrating, "_limits", beside.eager),
     ):
         yield

@@ -1,9 +1,11 @@
 """Every way a command can end has its exit status and its sentence."""
 
+import os
 import subprocess
 import sys
 import time
 
+import orjson
 import pytest
 
 from wf import errors
@@ -80,3 +82,69 @@ def test_help_loads_neither_nats_nor_rich():
     )
     assert done.stderr.strip() == "[]"
     assert "deploy" in done.stdout
+
+
+def wf(shell: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    """`wf …` in a shell, with its redirections."""
+    return subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m wf.cli.main {shell}"],
+        capture_output=True,
+        timeout=30,
+        check=False,
+        env={**os.environ, **environment},
+    )
+
+
+@pytest.mark.parametrize(
+    ("shell", "status", "said"),
+    [
+        ("--version > /dev/full", exits.NOT_PRINTED, b"does not take the result"),
+        ("--version >&-", exits.NOT_PRINTED, b"does not take the result"),
+        ("--version 2>&-", exits.OK, b""),
+        ("--version 2> /dev/full", exits.OK, b""),
+        ("--version > /dev/full 2> /dev/full", exits.NOT_PRINTED, b""),
+        ("--help > /dev/full", exits.FAILED, b"No space left"),
+        ("explain {file} --input 7 > /dev/full", exits.NOT_PRINTED, b"does not take the result"),
+        ("start x --input - <&-", exits.USAGE, b"standard input cannot be read"),
+        (r"""start x --input $'"\xff"'""", exits.USAGE, b"not JSON"),
+        (r"start $'\xff'", exits.USAGE, b"not a valid name"),
+        (r"validate $'/no/such/\xff.yaml'", exits.FAILED, b"No such file"),
+        ("validate /tmp", exits.FAILED, b"Is a directory"),
+        ("--version | true", exits.OK, b""),
+    ],
+)
+def test_what_the_shell_makes_of_the_streams_never_shows_a_traceback(shell, status, said, tmp_path):
+    file = tmp_path / "named-ü.yaml"
+    file.write_text(
+        "document: {dsl: 1.0.0, namespace: default, name: echo, version: 1.0.0}\n"
+        "do: [{a: {set: {said: 'ü → 🎉'}}}]\n"
+    )
+    done = wf(shell.replace("{file}", str(file)))
+    assert b"Traceback" not in done.stderr, done.stderr.decode()
+    assert said in done.stderr
+    assert done.returncode == status, done.stderr.decode()
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8"])
+def test_json_is_json_in_every_encoding_of_the_terminal(encoding, tmp_path):
+    file = tmp_path / "echo.yaml"
+    file.write_text(
+        "document: {dsl: 1.0.0, namespace: default, name: echo, version: 1.0.0}\n"
+        "do: [{a: {set: {said: 'ü → 🎉'}}}]\n",
+        encoding="utf-8",
+    )
+    done = wf(f"explain {file} --json", PYTHONIOENCODING=encoding)
+    assert done.returncode == 0, done.stderr.decode()
+    assert orjson.loads(done.stdout)["output"] == {"said": "ü → 🎉"}
+    shown = wf(f"explain {file}", PYTHONIOENCODING=encoding)
+    assert shown.returncode == 0
+    assert b"Traceback" not in shown.stderr
+
+
+def test_a_defect_of_wf_is_a_sentence_with_a_status_of_its_own(monkeypatch, capsys):
+    def broken(*arguments: object, **more: object) -> int:
+        raise LookupError("half of a pair: \ud83d")
+
+    monkeypatch.setattr("wf.cli.deploying.validate", broken)
+    assert main(["validate", "x.yaml"]) == exits.DEFECT
+    assert "LookupError" in capsys.readouterr().err

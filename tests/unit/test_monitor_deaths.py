@@ -18,11 +18,13 @@ from wf.monitor.deaths import Reporter
 from wf.monitor.outcome import HANDED_BACK, is_stale, suspects, verdict
 
 
-def task(sequence: int, *, ended: bool = False, deadline_s: float = 1e9) -> dict[str, Any]:
+def task(
+    sequence: int, *, ended: bool = False, deadline_s: float = 1e9, started_s: float = 1.0
+) -> dict[str, Any]:
     return {
         "sequence": sequence,
         "reply": f"ack.{sequence}",
-        "started_s": 1.0,
+        "started_s": started_s,
         "deadline_s": deadline_s,
         "ended": ended,
     }
@@ -43,9 +45,10 @@ def death(*tasks: dict[str, Any], **facts: Any) -> dict[str, Any]:
         "peak_bytes": 5,
         "dump": "",
         "died_s": time.monotonic(),
+        "alive_s": time.monotonic(),
         "ack_wait_s": 30.0,
         "crash_limit": 3,
-        "running": sum(1 for one in tasks if not one["ended"]),
+        "running": sum(1 for one in tasks if one["started_s"] and not one["ended"]),
         "tasks": list(tasks),
         **facts,
     }
@@ -78,7 +81,7 @@ class Broker:
     def ack(self, delivery: Delivery) -> None:
         self.log.append(delivery.reply)
 
-    def nak(self, delivery: Delivery) -> None:
+    def nak(self, delivery: Delivery, delay_s: float | None = None) -> None:
         self.log.append(f"nak {delivery.sequence}")
 
     async def flush(self) -> None:
@@ -112,6 +115,26 @@ async def test_what_got_no_answer_is_sent_again_and_nothing_is_acked_before(
     monkeypatch.setattr(deaths, "FIRST_DELAY_S", 0.001)
     broker = Broker(Unknown("no answer"), BrokerError("gone"), Accepted(1))
     await report(broker, death(task(1)))
+    assert broker.log == ["stored o-1", "ack.1"]
+
+
+async def test_what_had_not_started_is_handed_back_and_is_no_suspect() -> None:
+    broker = Broker()
+    await report(broker, death(task(1), task(2, started_s=0.0), task(3, started_s=0.0)))
+    assert broker.log == ["stored o-1", "ack.1", "nak 2", "nak 3"]
+    assert broker.stored[0]["suspects"] == 1
+    broker = Broker()
+    await report(broker, death(task(1, ended=True), task(2, started_s=0.0)))
+    assert broker.stored[0]["suspects"] == 1
+    broker = Broker()
+    await report(broker, death(task(1, started_s=0.0)))
+    assert broker.log == ["nak 1"]
+
+
+async def test_what_a_worker_held_that_was_silent_for_long_is_not_handed_back() -> None:
+    broker = Broker()
+    now_s = time.monotonic()
+    await report(broker, death(task(1), task(2, started_s=0.0), died_s=now_s, alive_s=now_s - 19))
     assert broker.log == ["stored o-1", "ack.1"]
 
 

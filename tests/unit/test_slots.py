@@ -67,6 +67,14 @@ def read(data: bytes) -> list[SlotTask]:
     return slots.parse_tasks(data[HEADER_BYTES : HEADER_BYTES + header.used * ENTRY_BYTES])
 
 
+def start(
+    writer: SlotWriter, sequence: int, reply: str, started_s: float, deadline_s: float
+) -> int:
+    place = writer.hold(sequence, reply)
+    writer.started(place, started_s, deadline_s)
+    return place
+
+
 steps = st.lists(
     st.tuples(st.sampled_from(["start", "end", "store", "tick"]), st.integers(0, 2)), max_size=30
 )
@@ -93,8 +101,10 @@ def test_whenever_the_writer_dies_every_started_task_is_read_whole_and_no_other(
                 task = SlotTask(number, REPLY.format("7" * choice), number, number + 0.5, False)
                 known[number] = task
                 between.add(number)
-                place = writer.started(number, task.reply, task.started_s, task.deadline_s)
+                place = writer.hold(number, task.reply)
                 running[place] = task
+                between.clear()
+                writer.started(place, task.started_s, task.deadline_s)
             elif what == "end" and running:
                 place = sorted(running)[choice % len(running)]
                 task = running.pop(place)
@@ -120,8 +130,8 @@ def test_whenever_the_writer_dies_every_started_task_is_read_whole_and_no_other(
     assert len(found) <= CAPACITY
     for sequence, task in found.items():
         whole = known[sequence]
-        assert (task.reply, task.started_s, task.deadline_s) == (
-            whole.reply,
+        assert task.reply == whole.reply
+        assert task.waits or (task.started_s, task.deadline_s) == (
             whole.started_s,
             whole.deadline_s,
         )
@@ -146,12 +156,13 @@ def test_what_is_written_can_be_read_through_the_descriptor(fd: int) -> None:
     writer.enter(Phase.RUNNING)
     writer.tick(2.0, held=3, lag_s=0.25)
     writer.taken(1.5)
-    first = writer.started(11, REPLY.format(11), 1.0, 2.0)
-    second = writer.started(12, REPLY.format(12), 1.1, 2.1)
-    writer.started(13, REPLY.format(13), 1.2, 2.2)
+    first = start(writer, 11, REPLY.format(11), 1.0, 2.0)
+    second = start(writer, 12, REPLY.format(12), 1.1, 2.1)
+    start(writer, 13, REPLY.format(13), 1.2, 2.2)
     writer.ended(first)
     writer.stored(first, failed=True)
     writer.ended(second)
+    writer.hold(14, REPLY.format(14))
     writer.tick(2.0, held=3, lag_s=0.25)
     header = slots.read_header(fd)
     assert header is not None
@@ -160,7 +171,11 @@ def test_what_is_written_can_be_read_through_the_descriptor(fd: int) -> None:
     assert (header.tick_s, header.held, header.lag_s, header.taken_s) == (2.0, 3, 0.25, 1.5)
     assert (header.phase, header.done, header.failed) == (Phase.RUNNING, 1, 1)
     assert header.running == 1
-    assert slots.read_tasks(fd, header) == [
+    waiting, *begun = slots.read_tasks(fd, header)
+    assert waiting == SlotTask(14, REPLY.format(14), 0.0, 0.0, False)
+    assert (waiting.waits, waiting.runs) == (True, False)
+    assert [one.runs for one in begun] == [False, True]
+    assert begun == [
         SlotTask(12, REPLY.format(12), 1.1, 2.1, True),
         SlotTask(13, REPLY.format(13), 1.2, 2.2, False),
     ]
@@ -168,7 +183,7 @@ def test_what_is_written_can_be_read_through_the_descriptor(fd: int) -> None:
 
 def test_a_dump_lies_behind_the_slot_and_disturbs_nothing(fd: int) -> None:
     writer = slots.open_writer(fd, 100, 0, 1.0)
-    writer.started(11, REPLY.format(11), 1.0, 2.0)
+    start(writer, 11, REPLY.format(11), 1.0, 2.0)
     os.write(fd, b"Current thread:\n  File x.py\n")
     os.write(fd, b"x" * slots.DUMP_BYTES)
     os.write(fd, b"the end\n")
@@ -182,9 +197,9 @@ def test_a_dump_lies_behind_the_slot_and_disturbs_nothing(fd: int) -> None:
 
 def test_a_task_without_a_place_is_left_to_the_broker(fd: int) -> None:
     writer = slots.open_writer(fd, 1, 0, 1.0)
-    assert writer.started(1, "x" * (slots.REPLY_BYTES + 1), 1.0, 2.0) == slots.NO_PLACE
-    assert writer.started(2, "reply", 1.0, 2.0) == 0
-    assert writer.started(3, "reply", 1.0, 2.0) == slots.NO_PLACE
+    assert start(writer, 1, "x" * (slots.REPLY_BYTES + 1), 1.0, 2.0) == slots.NO_PLACE
+    assert start(writer, 2, "reply", 1.0, 2.0) == 0
+    assert start(writer, 3, "reply", 1.0, 2.0) == slots.NO_PLACE
     writer.ended(slots.NO_PLACE)
     writer.stored(slots.NO_PLACE, failed=False)
     header = slots.read_header(fd)

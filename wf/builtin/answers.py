@@ -6,11 +6,11 @@ import base64
 from email.message import Message
 from typing import Any
 
-import orjson
-
+from wf import gate
 from wf.builtin import failures
 from wf.builtin.client import Answer, described
 from wf.builtin.masking import Mask
+from wf.errors import MessageError
 
 EXCERPT = 500  # characters of an error's body that its detail quotes
 _TEXTS = frozenset(
@@ -46,11 +46,9 @@ def content_of(answer: Answer) -> Any:
     kind, charset = content_type(answer.headers.get("content-type", ""))
     if kind == "application/json" or kind.endswith("+json"):
         try:
-            return orjson.loads(answer.content)
-        except orjson.JSONDecodeError as error:
-            raise failures.unusable_answer(
-                f"{_what(answer)} says {kind}, and is not: {error}"
-            ) from None
+            return gate.decode(answer.content, kind)
+        except MessageError as error:
+            raise failures.unusable_answer(f"{_what(answer)} cannot be taken: {error}") from None
     if kind.startswith("text/") or kind in _TEXTS or kind.endswith("+xml"):
         return _decoded(answer.content, charset)
     return base64.b64encode(answer.content).decode()

@@ -16,7 +16,8 @@ app = typer.Typer(
     name="wf",
     help="Deploy workflows, start them, and see what happened. `wf COMMAND --help` tells more.",
     epilog="Exit status: 0 done or completed, 1 faulted, cancelled, not found or refused, "
-    "2 usage, 3 the broker cannot be reached, 4 --timeout was over first, 5 only a part replayed.",
+    "2 usage, 3 the broker cannot be reached, 4 --timeout was over first, 5 only a part replayed, "
+    "6 the result could not be printed.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -30,6 +31,14 @@ _Timeout = Annotated[
     str | None,
     typer.Option("--timeout", metavar="30s", help="Stop waiting after this long (exit status 4)."),
 ]
+
+
+@app.callback()
+def common(
+    version: options.Version = False,
+) -> None:
+    """Deploy workflows, start them, and see what happened."""
+
 
 app.add_typer(letters_app.app, name="dead-letters")
 
@@ -149,6 +158,21 @@ def deploy(
     from wf.cli import deploying
 
     raise typer.Exit(deploying.deploy(_target(config, server), files, json=json))
+
+
+@app.command()
+def undeploy(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Workflow, or NAMESPACE.NAME.")],
+    version: Annotated[str, typer.Argument(metavar="VERSION", help="The version to remove.")],
+    config: options.Config = None,
+    server: options.Server = None,
+    json: options.Json = False,
+) -> None:
+    """Remove a registered version that no instance needs any more."""
+    from wf.cli import undeploying
+
+    status = undeploying.undeploy(_target(config, server), name, version, json=json)
+    raise typer.Exit(status)
 
 
 @app.command()
@@ -362,6 +386,8 @@ def retry(
         ),
     ] = None,
     reason: options.Reason = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the end, print output.")] = False,
+    timeout: _Timeout = None,
     config: options.Config = None,
     server: options.Server = None,
     json: options.Json = False,
@@ -369,8 +395,8 @@ def retry(
     """Let a faulted instance go on from the task that failed, or from a named one."""
     from wf.cli import steering
 
-    target = _target(config, server)
-    raise typer.Exit(steering.retry(target, id, from_, input, reason, json=json))
+    wish = steering.Retry(id, from_, input, reason, wait, timeout, json)
+    raise typer.Exit(steering.retry(_target(config, server), wish))
 
 
 @app.command()

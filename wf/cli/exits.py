@@ -10,6 +10,8 @@ USAGE = 2  # the command line, or the settings it names, are wrong
 NO_BROKER = 3  # the broker cannot be reached or does not answer
 NOT_ENDED = 4  # --timeout was over before the instance ended
 PARTIAL = 5  # replay: not all of it could be compared
+NOT_PRINTED = 6  # done or completed, but standard output did not take the result
+DEFECT = 70  # wf itself failed
 INTERRUPTED = 130
 
 

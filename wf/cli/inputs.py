@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
-import orjson
-
-from wf import subjects
+from wf import gate, subjects
 from wf.durations import parse_duration
 from wf.errors import MessageError
 
@@ -47,9 +46,14 @@ def read_json(text: str | None, option: str) -> Any:
 def read_bytes(text: str, option: str) -> bytes:
     """The bytes of an option: the text itself, `@path`, or `-`. Raises UsageError."""
     if text == "-":
-        return sys.stdin.buffer.read()
+        try:
+            return sys.stdin.buffer.read()
+        except OSError as error:
+            raise UsageError(
+                f"{option} -: standard input cannot be read: {error.strerror}"
+            ) from error
     if not text.startswith("@"):
-        return text.encode()
+        return os.fsencode(text)  # as it was typed, also what is no UTF-8
     path = Path(text[1:])
     try:
         return path.read_bytes()
@@ -58,12 +62,12 @@ def read_bytes(text: str, option: str) -> bytes:
 
 
 def parse_json(data: bytes, place: str) -> Any:
-    """JSON, or UsageError that shows where it breaks."""
+    """JSON, or UsageError that shows where it breaks, or what would be changed without a word."""
     try:
-        return orjson.loads(data)
-    except orjson.JSONDecodeError as error:
+        return gate.decode(data, place)
+    except MessageError as error:
         raise UsageError(
-            f"{place}: not JSON: {error}; write JSON, @file or - "
+            f"{error}; write JSON, @file or - "
             f"""(in a shell: {place.split()[0]} '{{"order_id": 4711}}')"""
         ) from error
 

@@ -4,22 +4,36 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 
-from wf.cli import exits
+from wf.cli import exits, output
 from wf.cli.inputs import UsageError
 from wf.cli.output import complain
 from wf.errors import WfError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status (wf/cli/exits.py)."""
-    from wf.cli.app import app
+    """Run one command and return its exit status (wf/cli/exits.py). Never raises."""
+    output.prepare()
+    status = _run(arguments)
+    error = output.lost()
+    if error is None:
+        return status
+    output.forget()
+    if isinstance(error, BrokenPipeError):  # the reader (`| head`) has what it wanted
+        return status
+    complain(f"standard output does not take the result: {error.strerror or error}")
+    return status or exits.NOT_PRINTED
 
+
+def _run(arguments: Sequence[str] | None) -> int:
     try:
+        from wf.cli.app import app
+
         app(args=None if arguments is None else list(arguments), prog_name="wf")
     except SystemExit as ended:  # typer ends every command so
-        return _flushed(ended.code if isinstance(ended.code, int) else exits.FAILED)
+        return ended.code if isinstance(ended.code, int) else exits.FAILED
     except UsageError as error:
         complain(str(error))
         return exits.USAGE
@@ -29,22 +43,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return exits.INTERRUPTED
     except BrokenPipeError:
-        return _silenced()
-    return _flushed(exits.OK)
-
-
-def _flushed(status: int) -> int:
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        return _silenced()
-    return status
-
-
-def _silenced() -> int:
-    # The reader (`| head`) has what it wanted; the interpreter's last flush must not complain.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return exits.OK
+    except OSError as error:
+        complain(f"{error.filename or 'the command'}: {error.strerror or error}")
+        return exits.FAILED
+    except Exception as error:  # noqa: BLE001 - a person gets a sentence, whatever happened
+        complain(_defect(error))
+        return exits.DEFECT
     return exits.OK
+
+
+def _defect(error: Exception) -> str:
+    if os.environ.get("WF_TRACEBACK"):
+        return "".join(traceback.format_exception(error))
+    return (
+        f"wf failed: {type(error).__name__}: {error}. This is a defect of wf: please report it "
+        "with what WF_TRACEBACK=1 in the environment shows"
+    )
 
 
 if __name__ == "__main__":

@@ -6,6 +6,20 @@ from typing import Annotated
 
 import typer
 
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        from wf.cli import output
+
+        output.print_line(f"wf {version('wf-supervisor')}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print it.")
+]
 Config = Annotated[
     str | None,
     typer.Option(

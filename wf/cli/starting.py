@@ -37,12 +37,14 @@ def start(target: session.Target, wish: Wish) -> int:
     request = _request(wish)
 
     async def work(client: Client) -> int:
+        if wish.id is not None:
+            await client.check_ids([request])
         started = (await client.start_many([request]))[0]
         if not wish.wait:
             return _tell_started(started, wish.json)
         repeated = f"{started.id} was started before: nothing is started again, only awaited"
         output.note(repeated if started.duplicate else f"started {started.id}")
-        return _tell_ended(await _wait(client, started.id, timeout_s), wish.json)
+        return tell_ended(await _wait(client, started.id, timeout_s), json=wish.json)
 
     return session.run(target, work)
 
@@ -89,7 +91,8 @@ async def _hint_when_idle(client: Client, id: str) -> None:
         )
 
 
-def _tell_ended(instance: Instance, json: bool) -> int:
+def tell_ended(instance: Instance, *, json: bool) -> int:
+    """Print how the instance ended; the exit status that says it."""
     if json:
         output.print_json(shapes.waited(instance))
     elif instance.status == "completed":

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
+import orjson
+
+from wf import definitions
 from wf.cli import exits, inputs, output, session
+from wf.cli.starting import tell_ended
 from wf.client import UNCHANGED, Client
 from wf.errors import NotEnded, WfError
 from wf.instances import Instance
+from wf.plugins import resolve
 
 CONFIRM_S = 5.0  # how long to look whether the orchestrator has carried out a command
 
@@ -19,15 +25,61 @@ def signal(target: session.Target, id: str, name: str, data: str | None, *, json
     value = inputs.read_json(data, "--data")
 
     async def work(client: Client) -> int:
-        _refuse_ended(await client.get(id), f"signal {name}")
+        before = await client.get(id)
+        _refuse_ended(before, f"signal {name}")
+        await _refuse_unheard(client, before, name)
         await client.signal(id, name, value)
+        taken = await _is_taken(client, before, name)
         if json:
-            output.print_json({"id": id, "signal": name})
+            output.print_json({"id": id, "signal": name, "taken": taken})
         else:
             output.print_line(f"signal {name} sent to {id}")
+            if taken is not True:
+                output.note(_not_taken(name, id, taken))
         return exits.OK
 
     return session.run(target, work)
+
+
+async def _refuse_unheard(client: Client, instance: Instance, name: str) -> None:
+    """Raise WfError when no listen task of the definition could ever take the signal."""
+    found = await definitions.find_of(client.port, instance.snapshot)
+    if found is None:
+        return  # the engine knows, or says so itself
+    document = orjson.loads(found.body)
+    names = resolve("signal.receivers")(resolve("definition.parse")(document, registered=True))
+    if names is None or name in names:
+        return
+    known = ", ".join(sorted(names)) or "it has no listen task"
+    raise WfError(
+        f"signal {name} refused: nothing in {found.title} ever listens for it; what it listens "
+        f"for: {known}"
+    )
+
+
+async def _is_taken(client: Client, before: Instance, name: str) -> bool | None:
+    """Whether a listen task has taken the signal. False: it is kept for one that begins later;
+    None: the orchestrator has not said so in time."""
+    try:
+        after = await client.wait_until(
+            before.id,
+            lambda found: found.revision != before.revision,
+            timeout_s=CONFIRM_S,
+            reread_s=0.1,
+        )
+    except NotEnded:
+        return None
+    kept: list[Any] = after.snapshot.get("signals", [])
+    return not any(one[0] == name for one in kept)
+
+
+def _not_taken(name: str, id: str, taken: bool | None) -> str:
+    if taken is None:
+        return f"the orchestrator has not taken it up yet; see `wf history {id}`"
+    return (
+        f"no listen task of {id} waits for {name!r} now: it is kept for [orchestrator] "
+        "event_buffer, for one that begins by then"
+    )
 
 
 def emit(
@@ -65,35 +117,51 @@ def command(
     return session.run(target, work)
 
 
-def retry(
-    target: session.Target,
-    id: str,
-    place: str | None,
-    input: str | None,
-    reason: str | None,
-    *,
-    json: bool,
-) -> int:
-    """Let a faulted instance go on, and look whether it does."""
-    inputs.check_name("instance", id)
-    given = UNCHANGED if input is None else inputs.read_json(input, "--input")
+@dataclass(slots=True, frozen=True)
+class Retry:
+    """The command line of `wf retry`, as typed."""
+
+    id: str
+    place: str | None
+    input: str | None
+    reason: str | None
+    wait: bool
+    timeout: str | None
+    json: bool
+
+
+def retry(target: session.Target, wish: Retry) -> int:
+    """Let a faulted instance go on, and look whether it does; maybe wait for its end."""
+    inputs.check_name("instance", wish.id)
+    if wish.timeout is not None and not wish.wait:
+        raise inputs.UsageError("--timeout says how long to wait: it needs --wait")
+    timeout_s = inputs.read_duration(wish.timeout, "--timeout")
+    given = UNCHANGED if wish.input is None else inputs.read_json(wish.input, "--input")
 
     async def work(client: Client) -> int:
         try:
-            found = await client.retry(id, reason, from_=place, input=given, timeout_s=CONFIRM_S)
+            found = await client.retry(
+                wish.id, wish.reason, from_=wish.place, input=given, timeout_s=CONFIRM_S
+            )
         except NotEnded as error:
-            if not json:
+            if not wish.json:
                 output.note(str(error))
-            shape = {"id": id, "status": "faulted", "confirmed": False}
-        else:
-            shape = {"id": id, "status": found.status, "confirmed": True}
-            if not json:
-                output.print_line(f"{id} is {found.status}")
-        if json:
-            output.print_json(shape)
-        return exits.OK
+            if wish.wait:
+                raise
+            return _tell_retried(wish, "faulted", confirmed=False)
+        if wish.wait:
+            return tell_ended(await client.wait(wish.id, timeout_s=timeout_s), json=wish.json)
+        return _tell_retried(wish, found.status, confirmed=True)
 
     return session.run(target, work)
+
+
+def _tell_retried(wish: Retry, status: str, *, confirmed: bool) -> int:
+    if wish.json:
+        output.print_json({"id": wish.id, "status": status, "confirmed": confirmed})
+    elif confirmed:
+        output.print_line(f"{wish.id} is {status}")
+    return exits.OK
 
 
 def _refuse_ended(instance: Instance, what: str) -> None:

@@ -14,7 +14,7 @@ from wf.errors import BrokerError
 from wf.jetstream import api, batch, reads, topology
 from wf.jetstream.connection import Connection
 from wf.jetstream.encode import publication
-from wf.jetstream.port import Delivery, Outcome, Outgoing, Stored
+from wf.jetstream.port import Delivery, Outcome, Outgoing, Standing, Stored
 from wf.jetstream.pull import JetStreamPull
 from wf.jetstream.replies import LOST, Replies
 from wf.jetstream.wire import Wire
@@ -108,18 +108,21 @@ class JetStream:
         return int(info["state"]["messages"])
 
     async def ack_floor(self, stream: str, consumer: str) -> int:
+        return (await self.standing(stream, consumer)).floor
+
+    async def standing(self, stream: str, consumer: str) -> Standing:
         try:
             info = await self.api(f"CONSUMER.INFO.{stream}.{consumer}")
         except api.ApiError as error:
             if error.code == api.CONSUMER_NOT_FOUND:
-                return 0  # nobody reads yet, so nothing is acknowledged
+                return Standing(0, 0, 0)  # nobody reads yet, so nothing is acknowledged
             raise
-        floor = int(info["ack_floor"]["stream_seq"])
-        if info["num_ack_pending"]:
-            return floor
-        # The server moves its floor only when an ack comes: not when the last that was pending has
-        # used up max_deliver.
-        return max(floor, int(info["delivered"]["stream_seq"]))
+        floor, unacknowledged = int(info["ack_floor"]["stream_seq"]), int(info["num_ack_pending"])
+        if not unacknowledged:
+            # The server moves its floor only when an ack comes: not when the last that was pending
+            # has used up max_deliver.
+            floor = max(floor, int(info["delivered"]["stream_seq"]))
+        return Standing(floor, unacknowledged, int(info["num_waiting"]))
 
     # Managing.
 

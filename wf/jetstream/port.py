@@ -85,6 +85,20 @@ class Unknown:
 
 Outcome = Accepted | Rejected | Unknown
 
+
+@dataclass(slots=True, frozen=True)
+class Standing:
+    """How far the readers of one consumer are."""
+
+    floor: int  # up to this stream sequence all is acknowledged, or has used up max_deliver
+    unacknowledged: int  # delivered, perhaps handed back, and not acknowledged
+    requests: int  # pulls that wait for messages, of readers that still listen
+
+
+# The server writes a NAK down only when it has a delay: without, it is forgotten when the broker is
+# restarted before somebody pulls, and the message comes when ack_wait is over.
+HAND_BACK_S = 0.001
+
 WRONG_LAST_SEQUENCE = 10071
 SUBJECT_FULL = 10077
 
@@ -173,6 +187,9 @@ class Port(Protocol):
     async def ack_floor(self, stream: str, consumer: str) -> int:
         """Stream sequence up to which every message is acknowledged, or has used up max_deliver;
         0 without such a consumer."""
+
+    async def standing(self, stream: str, consumer: str) -> Standing:
+        """How far the readers of a consumer are; all zero without such a consumer."""
 
     async def reset_consumer(self, stream: str, consumer: str, sequence: int | None = None) -> None:
         """CONSUMER.RESET: deliver again from `sequence`; None means the ack floor + 1."""

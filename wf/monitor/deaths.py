@@ -13,9 +13,9 @@ from loguru import logger
 from wf import messages, subjects
 from wf.errors import BrokerError, MessageError
 from wf.jetstream import topology
-from wf.jetstream.port import Accepted, Delivery, Outgoing, Port
+from wf.jetstream.port import HAND_BACK_S, Accepted, Delivery, Outgoing, Port
 from wf.messages import JsonObject
-from wf.monitor.outcome import HANDED_BACK, is_stale, result, verdict
+from wf.monitor.outcome import HANDED_BACK, is_lost, is_stale, result, verdict
 
 FIRST_DELAY_S = 0.05
 LONGEST_DELAY_S = 2.0
@@ -52,6 +52,8 @@ class Reporter:
         told = [task for task in death["tasks"] if verdict(death, task) != HANDED_BACK]
         back = [task for task in death["tasks"] if verdict(death, task) == HANDED_BACK]
         if await self._tell(death, told) and not is_stale(death, time.monotonic()):
+            if is_lost(death):
+                back = []
             await self._hand_back(back)
             logger.bind(
                 child=death["child"],
@@ -101,7 +103,7 @@ class Reporter:
     async def _hand_back(self, tasks: list[JsonObject]) -> None:
         """Once, whatever the broker answers: a second one would make a second copy."""
         for task in tasks:
-            self._port.nak(_delivery(task))
+            self._port.nak(_delivery(task), HAND_BACK_S)
         try:
             await self._port.flush()
         except BrokerError as error:

@@ -23,12 +23,19 @@ def is_stale(death: JsonObject, now_s: float) -> bool:
     return now_s - float(death["died_s"]) > _SHARE_OF_ACK_WAIT * float(death["ack_wait_s"])
 
 
+def is_lost(death: JsonObject) -> bool:
+    """Whether the broker may have given the worker's tasks to others before it died: a hand-back
+    would only make another copy."""
+    silent_s = float(death["died_s"]) - float(death["alive_s"])
+    return silent_s > _SHARE_OF_ACK_WAIT * float(death["ack_wait_s"])
+
+
 def verdict(death: JsonObject, task: JsonObject) -> str:
     """The outcome of one task of a dead worker, or HANDED_BACK."""
     if task["ended"]:
         # Its result may be stored already. If so, that one is first in the stream, and counts.
         return messages.CRASHED
-    if death["wanted"]:
+    if death["wanted"] or not task["started_s"]:
         return HANDED_BACK
     if death["cause"] == "hang" and task["deadline_s"] <= death["died_s"]:
         return messages.TIMED_OUT
@@ -42,11 +49,13 @@ def suspects(death: JsonObject, task: JsonObject) -> int:
     """
     running = int(death["running"])
     if task["ended"]:
-        return 0 if running or death["wanted"] else len(death["tasks"])
+        return 0 if running or death["wanted"] else sum(1 for one in death["tasks"] if one["ended"])
     if death["cause"] != "hang":
         return running
     overdue = sum(
-        1 for one in death["tasks"] if not one["ended"] and one["deadline_s"] <= death["died_s"]
+        1
+        for one in death["tasks"]
+        if one["started_s"] and not one["ended"] and one["deadline_s"] <= death["died_s"]
     )
     return 0 if overdue else running
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from loguru import logger
 
 from wf.errors import BrokerError
-from wf.jetstream.port import Port
+from wf.jetstream.port import HAND_BACK_S, Port
 from wf.worker.held import Held, Stop
 from wf.worker.lane import Lane
 from wf.worker.leases import Leases
@@ -77,7 +77,7 @@ async def _stop_taking(stations: Sequence[Station], leases: Leases, port: Port) 
         unstarted = station.lane.take_unstarted()
         count += _hand_back(station.lane, unstarted, port)
         for delivery in deliveries if not stalled else ():
-            port.nak(delivery)
+            port.nak(delivery, HAND_BACK_S)
             count += 1
     await _flush(port)
     return count
@@ -117,6 +117,6 @@ def _hand_back(lane: Lane, tasks: Sequence[Held], port: Port) -> int:
         held.settled = True
         lane.forget(held)
         if not held.lease_lost:
-            port.nak(held.delivery)
+            port.nak(held.delivery, HAND_BACK_S)
             count += 1
     return count

@@ -35,30 +35,45 @@ class Lane:
     draining: bool = False
     slot: SlotWriter = field(default_factory=unseen)
     solitude: Solitude = field(default_factory=Solitude)  # of the whole process
+    _coming: int = 0
     _room: asyncio.Future[None] | None = None  # the puller, when it waits for room
 
     @property
     def name(self) -> str:
         return self.definition.name
 
+    @property
+    def most_held(self) -> int:
+        """How many tasks it has in hand at most: waiting, running, and not yet stored."""
+        return self.policy.concurrency + self.prefetch.most + UNSTORED_LIMIT
+
+    def hold(self, held: Held) -> None:
+        """A task has come: whoever finds us dead shall know it."""
+        delivery = held.delivery
+        self.held[delivery.sequence] = held
+        held.place = self.slot.hold(delivery.sequence, delivery.reply)
+
     def note_start(self, held: Held) -> None:
-        """The task is about to run: whoever finds us dead shall know it."""
-        delivery, started_s = held.delivery, held.started_s
-        held.place = self.slot.started(
-            delivery.sequence, delivery.reply, started_s, started_s + self.policy.timeout_s
-        )
+        """The task is about to run."""
+        self.slot.started(held.place, held.started_s, held.started_s + self.policy.timeout_s)
 
     def note_end(self, held: Held) -> None:
         """Its outcome is known."""
         if not held.ended:
             held.ended = True
-            self.slot.ended(held.place)
+            if held.started_s:
+                self.slot.ended(held.place)
 
     def note_lease(self, held: Held) -> None:
         """It was delivered again: its ack goes elsewhere now."""
-        if held.place != NO_PLACE and not held.ended:
+        if held.ended:
+            return
+        runs = held.started_s and held.place != NO_PLACE
+        if runs:
             self.slot.ended(held.place)
-            self.slot.forget(held.place)
+        self.slot.forget(held.place)
+        self.hold(held)
+        if runs:
             self.note_start(held)
 
     def forget(self, held: Held) -> None:
@@ -75,7 +90,7 @@ class Lane:
         self.waiting.clear()
         self.alone.clear()
         for held in unstarted:
-            self.held.pop(held.delivery.sequence, None)
+            self.forget(held)
         for held in unstarted:
             if held.alone:
                 self.solitude.gone(held)
@@ -105,8 +120,13 @@ class Lane:
         if self._room is not None and not self._room.done():
             self._room.set_result(None)
 
-    async def wait_for_room(self) -> int:
-        """Wait until it is worth taking tasks; how many. 0 when draining."""
+    async def wait_for_room(self, coming: int = 0) -> int:
+        """Wait until it is worth taking tasks; how many. 0 when draining.
+
+        `coming`: how many are asked for already. They are taken as they come: in the pull's buffer
+        their leases would not be renewed, and nobody would find them after our death.
+        """
+        self._coming = coming
         while not self.draining:
             room = self.room()
             if room >= self._worthwhile():
@@ -119,4 +139,4 @@ class Lane:
         return 0
 
     def _worthwhile(self) -> int:
-        return max(1, self.prefetch.target // 2)
+        return 1 if self._coming else max(1, self.prefetch.target // 2)

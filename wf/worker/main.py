@@ -30,7 +30,7 @@ from wf.slots import NO_PLACE, Phase, SlotWriter, open_writer
 from wf.worker.catalog import announce
 from wf.worker.drain import Station, drain
 from wf.worker.held import Held
-from wf.worker.lane import UNSTORED_LIMIT, Lane
+from wf.worker.lane import Lane
 from wf.worker.leases import Leases
 from wf.worker.memory import offer_to_the_memory_killer
 from wf.worker.modules import load_definitions
@@ -185,7 +185,7 @@ class Worker:
 
     def _open_slot(self) -> SlotWriter:
         """One slot for all lanes, with room for all that can be in hand and not stored."""
-        room = sum(lane.policy.concurrency + UNSTORED_LIMIT for lane in self._lanes)
+        room = sum(lane.most_held for lane in self._lanes)
         child = self._child
         slot = open_writer(child.slot_fd, room, child.generation, time.monotonic())
         for lane in self._lanes:

@@ -37,6 +37,11 @@ class Prefetch:
             self.duration_s = duration_s
 
     @property
+    def most(self) -> int:
+        """What `target` never exceeds."""
+        return LIMIT if self.fixed is None else self.fixed
+
+    @property
     def target(self) -> int:
         """Tasks to hold beyond the running ones."""
         if self.fixed is not None:

@@ -45,7 +45,10 @@ class Puller:
             if not deliveries:
                 return  # stopped
             self.take(deliveries)
-            room = await lane.wait_for_room()
+            coming = max(0, room - len(deliveries))
+            if coming and lane.room() <= 0:
+                pull.resize(coming := 0)  # others may have them
+            room = await lane.wait_for_room(coming)
 
     async def stop(self) -> list[Delivery]:
         """Ask for no more; what was delivered and not taken."""
@@ -71,10 +74,12 @@ class Puller:
         except MessageError as error:
             self._set_aside(delivery, str(error))
             return
-        lane.held[delivery.sequence] = held
         if delivery.delivered >= lane.policy.max_deliver:
+            lane.held[delivery.sequence] = held
             self._undeliverable(held)
-        elif held.alone:
+            return
+        lane.hold(held)
+        if held.alone:
             lane.solitude.add(lane, held)
         else:
             lane.waiting.append(held)

@@ -47,7 +47,7 @@ def take_surplus(lane: Lane, now_s: float) -> list[Held]:
     surplus: list[Held] = []
     while len(lane.waiting) > lane.prefetch.target and _may_go(lane, lane.waiting[-1]):
         held = lane.waiting.pop()
-        del lane.held[held.delivery.sequence]
+        lane.forget(held)
         surplus.append(held)
     return surplus
 
@@ -57,7 +57,7 @@ def _all_but_alone(lane: Lane) -> list[Held]:
     surplus = [held for held in lane.waiting if not held.alone and _may_go(lane, held)]
     for held in surplus:
         lane.waiting.remove(held)
-        del lane.held[held.delivery.sequence]
+        lane.forget(held)
     return surplus
 
 

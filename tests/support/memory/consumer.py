@@ -86,6 +86,10 @@ class MemoryConsumer:
         return len(self._pending)
 
     @property
+    def open_requests(self) -> int:
+        return sum(1 for one in self.requests if one.is_open())
+
+    @property
     def waiting(self) -> int:
         """How many messages were never delivered."""
         pattern = self.config.get("filter_subject", "")
@@ -261,6 +265,14 @@ class MemoryConsumer:
                 self._drop(sequence)
         if not self._pending:
             self._floor, self._floor_place = self._next - 1, self._place
+        self._forget_what_is_queued()
+
+    def _forget_what_is_queued(self) -> None:
+        """As the server does at every purge: what was handed back comes when ack_wait is over."""
+        queued, self._again = self._again, deque()
+        for sequence in queued:
+            if sequence in self._pending:
+                self._hold(sequence, self.config["ack_wait"] / NANO)
 
     # Restart
 

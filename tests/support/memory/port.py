@@ -16,7 +16,7 @@ from wf.jetstream import topology
 from wf.jetstream.api import ApiError
 from wf.jetstream.batch import check_batch, refusal, too_large
 from wf.jetstream.encode import check_subject, header_lines
-from wf.jetstream.port import Delivery, Outcome, Outgoing, Stored
+from wf.jetstream.port import Delivery, Outcome, Outgoing, Standing, Stored
 from wf.jetstream.replies import LATE, LOST, NOT_CONNECTED
 
 T = TypeVar("T")
@@ -215,9 +215,14 @@ class MemoryPort:
         return await self._call(lambda: len(self.broker.stream(stream).messages))
 
     async def ack_floor(self, stream: str, consumer: str) -> int:
-        def read() -> int:
+        return (await self.standing(stream, consumer)).floor
+
+    async def standing(self, stream: str, consumer: str) -> Standing:
+        def read() -> Standing:
             found = self.broker.consumers.get((stream, consumer))
-            return 0 if found is None else found.done_up_to
+            if found is None:
+                return Standing(0, 0, 0)
+            return Standing(found.done_up_to, found.unacknowledged, found.open_requests)
 
         return await self._call(read)
 

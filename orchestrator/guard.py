@@ -1,0 +1,130 @@
+"""Work that may kill the process: who is suspected, tried and convicted.
+
+A death names the message that was in hand (journal.py). From then on, for a while, the orchestrator
+is careful: whatever it is about to work on is first tried in a forked child (trial.py), where it
+can kill nothing. So a message that kills costs one death of the orchestrator, and those beside it
+and behind it cost none.
+
+What fell in two trials is convicted, and never worked on again. Not so what was in hand when the
+orchestrator was killed from outside: its trial is passed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from loguru import logger
+
+from orchestrator.journal import Case, Event, Journal
+from orchestrator.trial import TEXT_BYTES, Piece, Trial, fork
+from wf import gate
+from wf.errors import MessageError
+from wf.jetstream.port import Delivery
+
+CAREFUL_S = 30.0  # after the start of an orchestrator that follows a death, and after each fall
+
+
+class Convicted(MessageError):
+    """The message kills the process that works on it."""
+
+
+class Work(NamedTuple):
+    """Something pure that is to be done with a message."""
+
+    event: Event
+    piece: Piece
+
+
+def named(delivery: Delivery) -> Event:
+    """The message, as the journal names it."""
+    return delivery.stream, delivery.sequence, delivery.timestamp_ms
+
+
+class Guard:
+    def __init__(self, journal: Journal, trial: Trial = fork) -> None:
+        self._journal = journal
+        self._trial = trial
+        self._careful_until_s = 0.0
+        self._alarmed = journal.after_death or bool(journal.suspects)
+        self.mark = journal.mark
+        self.clear = journal.clear
+        self.acquit = journal.acquit
+
+    def is_careful(self, events: Iterable[Event] = ()) -> bool:
+        """Whether work is to be tried first, and one event of an instance at a time: for a while
+        after a death, and always where one of `events` is suspect."""
+        now_s = asyncio.get_running_loop().time()
+        if self._alarmed:
+            self._alarmed, self._careful_until_s = False, now_s + CAREFUL_S
+            suspects = sorted(self._journal.suspects)[:20]
+            logger.bind(for_s=CAREFUL_S, suspects=suspects).warning("events.tried.first")
+        suspects_left = self._journal.suspects
+        return now_s < self._careful_until_s or (
+            bool(suspects_left) and not suspects_left.isdisjoint(events)
+        )
+
+    def case(self, event: Event) -> Case | None:
+        """What is held against a convicted message; None for any other."""
+        if not self._journal.has_cases or not self._journal.is_convicted(event):
+            return None
+        return self._journal.case(event)
+
+    async def examine(self, work: Sequence[Work]) -> set[Event]:
+        """While careful: try each piece in a child first. Returns what fell of it, to be tried
+        again, until it passes or is convicted."""
+        fallen: set[Event] = set()
+        if not self.is_careful(one.event for one in work):
+            return fallen
+        begin = 0
+        while begin < len(work):
+            fall = await self._trial([one.piece for one in work[begin:]])
+            if fall is None:
+                break
+            begin += fall.number
+            event = work[begin].event
+            self.fell(event, fall.how, trial=True)
+            fallen.add(event)
+            begin += 1
+        return fallen
+
+    def fell(self, event: Event, how: str, *, trial: bool = False) -> None:
+        """Something died of the message."""
+        case = self._journal.died(event, how, trial=trial)
+        self._careful_until_s = asyncio.get_running_loop().time() + CAREFUL_S
+        log = logger.bind(stream=event[0], sequence=event[1], deaths=case.deaths, falls=case.trials)
+        log = log.bind(how=how)
+        if case.is_convicted:
+            log.error("event.convicted")
+        else:
+            log.warning("event.suspected")
+
+    @contextmanager
+    def about(self, event: Event) -> Iterator[None]:
+        """Around work on one message without an await. Raises Convicted where it has killed."""
+        case = self.case(event)
+        if case is not None:
+            raise Convicted(
+                f"working on message {event[1]} of {event[0]} ended the process "
+                f"{case.falls} times: {case.cause}"
+            )
+        self._journal.mark(event)
+        try:
+            yield
+        except Exception:  # whoever catches it goes on
+            self._journal.clear()
+            raise
+        self._journal.clear()
+
+    def raised(self, error: Exception) -> bool:
+        """An exception has ended the work on the message in hand, as a death would have. False when
+        there is none: then it says nothing about any message."""
+        event = self._journal.in_hand
+        self._journal.clear()
+        if event is None:
+            return False
+        self.fell(event, gate.text("".join(traceback.format_exception(error))[-TEXT_BYTES:]))
+        return True

@@ -15,6 +15,7 @@ from loguru import logger
 
 from orchestrator.definitions import Definitions
 from orchestrator.following import Following
+from orchestrator.guard import Guard
 from orchestrator.machine import TERMINAL
 from orchestrator.places import Entry, Places, row_of
 from orchestrator.reading import read
@@ -31,7 +32,9 @@ AUDITED = 50  # entries in one audit; their snapshots are read whole
 
 
 class Admission:
-    def __init__(self, port: Port, definitions: Definitions, *, batch: int) -> None:
+    def __init__(
+        self, port: Port, definitions: Definitions, *, batch: int, guard: Guard | None = None
+    ) -> None:
         self._port = port
         self._definitions = definitions
         self._batch = batch
@@ -40,7 +43,9 @@ class Admission:
         self._vacant: set[str] = set()
         self._suspected: set[str] = set()
         self._audited = 0
-        self.entries = Following(port, topology.WORKFLOW_PLACES, ALL, self._take, self._forget)
+        self.entries = Following(
+            port, topology.WORKFLOW_PLACES, ALL, self._take, self._forget, guard or Guard.idle()
+        )
         self.counts: Counter[str] = Counter()
 
     async def admit(self) -> None:
@@ -152,7 +157,7 @@ class Admission:
 
     # The copy
 
-    async def _take(self, stored: Stored) -> None:
+    def _take(self, stored: Stored) -> None:
         key = stored.subject.removeprefix(PREFIX)
         if stored.is_marker:
             self._places.remove(key)

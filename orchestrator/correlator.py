@@ -18,6 +18,8 @@ for them (collector.py).
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
+from functools import partial
 
 import orjson
 from loguru import logger
@@ -25,10 +27,11 @@ from loguru import logger
 from orchestrator import aside
 from orchestrator.collector import Collector
 from orchestrator.following import Following
+from orchestrator.guard import Guard, Work, event_of, named
 from orchestrator.listeners import Listeners, specification
 from orchestrator.machine.correlation import ANY_TYPE, Key
 from orchestrator.machine.triggering import Taken
-from orchestrator.reading import Work, read
+from orchestrator.reading import Reading, read
 from orchestrator.sending import send_all
 from orchestrator.sends import unlisten
 from orchestrator.triggers import Triggers, start
@@ -46,15 +49,18 @@ FULL = "too many events wait for others of the same `schedule.on`: is one that i
 
 
 class Correlator:
-    def __init__(self, port: Port, triggers: Triggers, *, batch: int) -> None:
+    def __init__(
+        self, port: Port, triggers: Triggers, *, batch: int, guard: Guard | None = None
+    ) -> None:
         self._port = port
         self._triggers = triggers
+        self._guard = guard or Guard.idle()
         self.collector = Collector(port, triggers)
         self._batch = batch
         self._index = Listeners()
         self._stale: set[str] = set()
         self.entries = Following(
-            port, topology.WORKFLOW_LISTENERS, ALL, self._take, self._index.clear
+            port, topology.WORKFLOW_LISTENERS, ALL, self._take, self._index.clear, self._guard
         )
         self.counts: Counter[str] = Counter()
 
@@ -66,27 +72,27 @@ class Correlator:
         """Send new listeners the events before them."""
         await self._read(topology.WORKFLOW_LISTENERS, topology.READ_BACK, self._look_back)
 
-    async def _read(self, stream: str, consumer: str, work: Work) -> None:
+    async def _read(self, stream: str, consumer: str, work: Reading) -> None:
         await read(self._port, stream, consumer, self._batch, work)
 
     # Matching
 
     async def _match(self, taken: list[Delivery]) -> None:
-        await self._triggers.definitions.entries.catch_up()
-        await self.entries.catch_up()
+        await self._catch_up()
+        work = [Work(named(one), partial(self._match_one, one, {})) for one in taken]
+        if await self._guard.settle(work):
+            await self._catch_up()
         outgoing: list[Outgoing] = []
         collected: dict[str, list[Taken]] = {}
         unreadable: list[tuple[Delivery, str]] = []
         for delivery in taken:  # without a pause: a reconnect empties the index and reads it anew
             try:
-                event = self._event(delivery)
+                with self._guard.about(named(delivery)):
+                    outgoing += self._match_one(delivery, collected)
             except MessageError as error:
                 unreadable.append((delivery, str(error)))
-                continue
-            keys = self._index.match(event)
-            outgoing += _matched(delivery, event, keys)
-            outgoing += self._triggered(delivery, event, collected)
-            self.counts["events"] += 1
+            else:
+                self.counts["events"] += 1
         await self._send(outgoing)
         for delivery, reason in unreadable:
             await self._set_aside(delivery, reason)
@@ -98,6 +104,16 @@ class Correlator:
                 await self._set_aside(delivery, FULL)
                 log = logger.bind(subject=delivery.subject, sequence=delivery.sequence)
                 log.error("trigger.collection.full")
+
+    async def _catch_up(self) -> None:
+        await self._triggers.definitions.entries.catch_up()
+        await self.entries.catch_up()
+
+    def _match_one(self, delivery: Delivery, collected: dict[str, list[Taken]]) -> list[Outgoing]:
+        """What one event leads to. Raises MessageError when it cannot be read."""
+        event = self._event(delivery)
+        keys = self._index.match(event)
+        return [*_matched(delivery, event, keys), *self._triggered(delivery, event, collected)]
 
     def _triggered(
         self,
@@ -155,25 +171,28 @@ class Correlator:
         last_ms = max(entry.stored_ms for entry in entries) + SKEW_MS
         page = await self._port.scan(topology.CLOUD_EVENTS, subject, from_ms=first_ms)
         while page:
+            look = partial(self._look, index, by_key)
+            events = [(event_of(topology.CLOUD_EVENTS, one), one) for one in page]
+            await self._guard.settle([Work(event, partial(look, one)) for event, one in events])
             outgoing: list[Outgoing] = []
-            for stored in page:
-                try:
-                    event = self._event(stored)
-                except MessageError:
-                    continue  # `match` sets it aside
-                keys = [
-                    key for key in index.match(event) if stored.timestamp_ms >= by_key[key].from_ms
-                ]
-                outgoing += _matched(stored, event, keys)
+            for event, stored in events:
+                with suppress(MessageError), self._guard.about(event):  # `match` sets it aside
+                    outgoing += look(stored)
             await self._send(outgoing)
             if page[-1].timestamp_ms > last_ms:
                 return
             after = page[-1].sequence + 1
             page = await self._port.scan(topology.CLOUD_EVENTS, subject, from_sequence=after)
 
+    def _look(self, index: Listeners, by_key: dict[str, Entry], stored: Stored) -> list[Outgoing]:
+        """What an event of the past leads to. Raises MessageError when it cannot be read."""
+        event = self._event(stored)
+        keys = [key for key in index.match(event) if stored.timestamp_ms >= by_key[key].from_ms]
+        return _matched(stored, event, keys)
+
     # The index
 
-    async def _take(self, stored: Stored) -> None:
+    def _take(self, stored: Stored) -> None:
         key = stored.subject.removeprefix(PREFIX)
         if stored.is_marker:
             self._index.remove(key)

@@ -14,6 +14,7 @@ from loguru import logger
 from orchestrator.definition import Definition, parse, version_key
 from orchestrator.definition.nodes import Schedule
 from orchestrator.following import Following
+from orchestrator.guard import Guard
 from orchestrator.inbound import Item
 from orchestrator.record import Record
 from wf.definitions import EVENTS_BEFORE
@@ -42,8 +43,9 @@ class Registered(NamedTuple):
 
 
 class Definitions:
-    def __init__(self, port: Port) -> None:
-        self.entries = Following(port, topology.WORKFLOW_DEFINITIONS, ALL, self._take)
+    def __init__(self, port: Port, guard: Guard | None = None) -> None:
+        guard = guard or Guard.idle()
+        self.entries = Following(port, topology.WORKFLOW_DEFINITIONS, ALL, self._take, guard=guard)
         self._versions: dict[Key, dict[str, Registered]] = {}
         self._latest: dict[Key, Definition] = {}
         self.generation = 0  # changes with every change
@@ -90,7 +92,7 @@ class Definitions:
                 await self.entries.refresh()
                 return
 
-    async def _take(self, stored: Stored) -> None:
+    def _take(self, stored: Stored) -> None:
         try:
             self._keep(stored)
         except Exception as error:  # noqa: BLE001 — what was put there by hand must not hide others

@@ -8,7 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 
+from loguru import logger
+
+from orchestrator import aside
+from orchestrator.guard import Convicted, Guard, Work, event_of
+from orchestrator.sending import send_all
+from wf.jetstream import topology
 from wf.jetstream.port import Port, Stored
 
 EVERYTHING = ">"  # as the server need not compare, this is quicker than the subjects of the bucket
@@ -23,6 +30,7 @@ class Following:
     """Gives each message of `stream` under `subject` to `take` once, in stream order.
 
     `take` must not raise for what an entry holds: one bad entry would hide all that come after it.
+    With a `guard`, `take` has no await, and an entry that kills is set aside.
     """
 
     def __init__(
@@ -30,8 +38,9 @@ class Following:
         port: Port,
         stream: str,
         subject: str,
-        take: Callable[[Stored], Awaitable[None]],
+        take: Callable[[Stored], Awaitable[None] | None],
         forget: Callable[[], None] | None = None,
+        guard: Guard | None = None,
     ) -> None:
         """`forget` is called before all is taken anew."""
         self._port = port
@@ -39,6 +48,7 @@ class Following:
         self._subject = subject
         self._take = take
         self._forget = forget
+        self._guard = guard
         self._known = 0  # stream sequence up to which all is taken
         self._awaited = 0  # newest sequence that was waited for
         self._refreshing = asyncio.Lock()
@@ -63,9 +73,34 @@ class Following:
             limit=1 if page < FEW else PAGE,
         ):
             page += 1
+            if self._guard is not None:
+                await self._guard.settle(
+                    [Work(event_of(self._stream, one), partial(self._take, one)) for one in stored]
+                )
             for message in stored:
-                await self._take(message)
+                await self._take_one(message)
                 self._known = message.sequence
+
+    async def _take_one(self, message: Stored) -> None:
+        if self._guard is None:
+            taking = self._take(message)
+            if taking is not None:
+                await taking
+            return
+        try:
+            with self._guard.about(event_of(self._stream, message)):
+                self._take(message)
+        except Convicted as convicted:
+            await self._set_aside(self._guard, message, str(convicted))
+
+    async def _set_aside(self, guard: Guard, message: Stored, reason: str) -> None:
+        """An entry that kills stays where it is, and is not taken. It is told of once."""
+        event = event_of(self._stream, message)
+        logger.bind(subject=message.subject, reason=reason).error("entry.deadly")
+        if not guard.is_settled(event):
+            letter = aside.letter(self._stream, message, reason, "deadly")
+            await send_all(self._port, topology.DEAD_LETTERS, [letter])
+            guard.acquit(event)
 
     async def again(self) -> None:
         """Take everything anew: after a reconnect the broker may be another one."""

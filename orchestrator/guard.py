@@ -23,8 +23,23 @@ from orchestrator.journal import Case, Event, Journal
 from orchestrator.trial import TEXT_BYTES, Piece, Trial, fork
 from wf import gate
 from wf.errors import MessageError
-from wf.jetstream.port import Delivery
+from wf.jetstream import topology
+from wf.jetstream.port import Delivery, Stored
 
+# Whose messages the journal can name; another order is another format of its file.
+GUARDED = (
+    topology.WORKFLOW_EVENTS,
+    topology.WORKFLOW_TIMERS,
+    topology.WORKFLOW_STATES,
+    topology.WORKFLOW_DEFINITIONS,
+    topology.ACTIVITY_CATALOG,
+    topology.CLOUD_EVENTS,
+    topology.WORKFLOW_LISTENERS,
+    topology.WORKFLOW_COLLECTIONS,
+    topology.WORKFLOW_PLACES,
+    topology.ACTIVITY_TASKS,
+    topology.ADVISORIES,
+)
 CAREFUL_S = 30.0  # after the start of an orchestrator that follows a death, and after each fall
 
 
@@ -44,6 +59,11 @@ def named(delivery: Delivery) -> Event:
     return delivery.stream, delivery.sequence, delivery.timestamp_ms
 
 
+def event_of(stream: str, message: Stored) -> Event:
+    """The same for a message that was read from its stream."""
+    return stream, message.sequence, message.timestamp_ms
+
+
 class Guard:
     def __init__(self, journal: Journal, trial: Trial = fork) -> None:
         self._journal = journal
@@ -53,6 +73,11 @@ class Guard:
         self.mark = journal.mark
         self.clear = journal.clear
         self.acquit = journal.acquit
+
+    @classmethod
+    def idle(cls) -> Guard:
+        """Of parts that are used by themselves: what they do outlasts nothing."""
+        return cls(Journal(None, GUARDED))
 
     def is_careful(self, events: Iterable[Event] = ()) -> bool:
         """Whether work is to be tried first, and one event of an instance at a time: for a while
@@ -69,9 +94,12 @@ class Guard:
 
     def case(self, event: Event) -> Case | None:
         """What is held against a convicted message; None for any other."""
-        if not self._journal.has_cases or not self._journal.is_convicted(event):
-            return None
-        return self._journal.case(event)
+        return self._journal.convicted(event) if self._journal.has_cases else None
+
+    def is_settled(self, event: Event) -> bool:
+        """Whether it has been set aside before."""
+        case = self.case(event)
+        return case is not None and case.settled
 
     async def examine(self, work: Sequence[Work]) -> set[Event]:
         """While careful: try each piece in a child first. Returns what fell of it, to be tried
@@ -90,6 +118,17 @@ class Guard:
             fallen.add(event)
             begin += 1
         return fallen
+
+    async def settle(self, work: Sequence[Work]) -> bool:
+        """While careful: try each piece until it passes or is convicted. False: not careful, and
+        nothing was awaited."""
+        if not self.is_careful(one.event for one in work):
+            return False
+        left = list(work)
+        while left:
+            fallen = await self.examine(left)
+            left = [one for one in left if one.event in fallen and self.case(one.event) is None]
+        return True
 
     def fell(self, event: Event, how: str, *, trial: bool = False) -> None:
         """Something died of the message."""

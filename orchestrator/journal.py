@@ -73,13 +73,14 @@ class Case:
 
 
 class Journal:
-    """The journal of one orchestrator process. `streams` gives the numbers of the streams."""
+    """The journal of one orchestrator process. `streams` gives the numbers of the streams; without
+    a `path` it is in memory alone."""
 
-    def __init__(self, path: Path, streams: Sequence[str]) -> None:
+    def __init__(self, path: Path | None, streams: Sequence[str]) -> None:
         assert len(streams) < _STREAMS
         self._streams = tuple(streams)
         self._numbers = {name: (n + 1) << _SEQUENCE_BITS for n, name in enumerate(streams)}
-        self._path = path.with_suffix(".deaths.json")
+        self._path = path.with_suffix(".deaths.json") if path is not None else None
         self._map = _mapped(path)
         self._word = memoryview(self._map).cast("Q")
         self._cases = self._read()
@@ -140,6 +141,16 @@ class Journal:
         case = self._cases.get(event)
         return case is not None and case.is_convicted
 
+    def convicted(self, event: Event) -> Case | None:
+        """The case against a convicted event; one that is asked for is not forgotten."""
+        case = self._cases.get(event)
+        if case is None or not case.is_convicted:
+            return None
+        if case.lives > FORGOTTEN_AFTER // 2:
+            case.lives = 0
+            self._write()
+        return case
+
     def case(self, event: Event) -> Case:
         return self._cases.get(event) or Case()
 
@@ -172,6 +183,8 @@ class Journal:
         self._write()
 
     def _read(self) -> dict[Event, Case]:
+        if self._path is None:
+            return {}
         try:
             rows = orjson.loads(self._path.read_bytes())
             return dict(_case(row) for row in rows)
@@ -183,6 +196,8 @@ class Journal:
             return {}
 
     def _write(self) -> None:
+        if self._path is None:
+            return
         rows = [[*event, *astuple(case)] for event, case in self._cases.items()]
         temporary = self._path.with_suffix(".new")
         try:
@@ -213,8 +228,10 @@ def _case(row: object) -> tuple[Event, Case]:
     raise ValueError("not a list of an event and its case")
 
 
-def _mapped(path: Path) -> mmap.mmap:
-    """The file in memory, or memory alone when it cannot be used."""
+def _mapped(path: Path | None) -> mmap.mmap:
+    """The file in memory, or memory alone when there is none, or it cannot be used."""
+    if path is None:
+        return mmap.mmap(-1, _SIZE)
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:

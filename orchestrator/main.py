@@ -27,7 +27,7 @@ from orchestrator.correlator import Correlator
 from orchestrator.definitions import Definitions
 from orchestrator.deploy import Deployment, deploy_directory
 from orchestrator.engine import Engine, Retention
-from orchestrator.guard import Guard, named
+from orchestrator.guard import GUARDED, Guard, named
 from orchestrator.journal import Journal
 from orchestrator.lanes import Lanes
 from orchestrator.leases import Leases
@@ -62,20 +62,6 @@ SWEEP_S = 2.0  # what is acked lives for two periods, and counts against tasks_p
 # Snapshots are trees without cycles, freed by reference counts; walking all that are cached, as the
 # default thresholds do, took a fifth of the engine's time.
 COLLECT_AFTER = (200_000, 50, 1000)
-# Whose messages the journal can name; another order is another format of its file.
-GUARDED = (
-    topology.WORKFLOW_EVENTS,
-    topology.WORKFLOW_TIMERS,
-    topology.WORKFLOW_STATES,
-    topology.WORKFLOW_DEFINITIONS,
-    topology.ACTIVITY_CATALOG,
-    topology.CLOUD_EVENTS,
-    topology.WORKFLOW_LISTENERS,
-    topology.WORKFLOW_COLLECTIONS,
-    topology.WORKFLOW_PLACES,
-    topology.ACTIVITY_TASKS,
-    topology.ADVISORIES,
-)
 MESSAGE_MARGIN_BYTES = 65536  # headers and the frame around a task's input
 
 
@@ -144,19 +130,21 @@ class Orchestrator:
         self._lanes = Lanes()
         self._leases = Leases(port, RENEW_AFTER_S)
         self._service = Service(port, self._lanes, self._leases, batch=settings.orchestrator.batch)
-        self._definitions = Definitions(port)
+        self._journal = Journal(state.journal_file(settings, child.index), GUARDED)
+        self._guard = Guard(self._journal, trial)
+        self._definitions = Definitions(port, self._guard)
         self._catalog = Catalog(port)
         self._schedules = Schedules(port, self._definitions, now_ms)
         self._sweeper = Sweeper(port)
         self._advisories = Advisories(port)
         self._correlator = Correlator(
-            port, Triggers(self._definitions), batch=settings.orchestrator.batch
+            port, Triggers(self._definitions), batch=settings.orchestrator.batch, guard=self._guard
         )
-        self._admission = Admission(port, self._definitions, batch=settings.orchestrator.batch)
+        self._admission = Admission(
+            port, self._definitions, batch=settings.orchestrator.batch, guard=self._guard
+        )
         self._recovery = Recovery(port)
         self._store = Store(port, Cache(settings.orchestrator.cache))
-        self._journal = Journal(state.journal_file(settings, child.index), GUARDED)
-        self._guard = Guard(self._journal, trial)
         self._timer_cap = TimerCap(port, settings.orchestrator.limits.pending_timers)
         publisher = Publisher(port, self._timer_cap)
         new_token = new_token or token_maker()

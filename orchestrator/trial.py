@@ -17,9 +17,12 @@ import resource
 import signal
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import NamedTuple, NoReturn
 
 from loguru import logger
+
+from wf.errors import MessageError
 
 Piece = Callable[[], object]
 
@@ -45,7 +48,8 @@ Trial = Callable[[Sequence[Piece]], Awaitable[Fall | None]]
 async def fork(pieces: Sequence[Piece], piece_s: float = PIECE_S) -> Fall | None:
     """Do the pieces in their order in a child. None: it did them all, or there can be no child.
 
-    A piece that raises, ends the process, or takes longer than `piece_s` is the fall of the child.
+    A piece that raises, ends the process, or takes longer than `piece_s` is the child's fall; but a
+    MessageError is an answer.
     """
     shared = mmap.mmap(-1, mmap.PAGESIZE)
     words = memoryview(shared).cast("Q")
@@ -91,7 +95,8 @@ def _be_child(
         _clean_up(parent)
         for number, piece in enumerate(pieces):
             words[0] = number
-            piece()
+            with suppress(MessageError):
+                piece()
         words[0] = len(pieces)
     except BaseException:  # noqa: BLE001 — whatever it is, it would have reached the loop
         text = traceback.format_exc().encode("utf-8", "backslashreplace")[-TEXT_BYTES:]

@@ -18,6 +18,7 @@ import uvloop
 
 from orchestrator import trial
 from orchestrator.trial import Fall, fork
+from wf.errors import MessageError
 
 
 def well() -> None:
@@ -56,6 +57,13 @@ async def test_a_killer_is_named_and_those_before_it_are_not(name: str) -> None:
     assert fall is not None
     assert fall.number == 2
     assert how in fall.how
+
+
+async def test_a_message_that_cannot_be_read_kills_nothing() -> None:
+    def unreadable() -> None:
+        raise MessageError("no JSON")
+
+    assert await fork([unreadable, well]) is None
 
 
 async def test_work_that_kills_nothing_passes_and_changes_nothing_here(tmp_path: Path) -> None:

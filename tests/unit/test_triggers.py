@@ -136,7 +136,7 @@ async def triggers(*deployed: tuple[str, int, int | None]) -> Triggers:
         subject = subjects.definition("default", definition.name, definition.version)
         headers = None if before is None else {EVENTS_BEFORE: str(before)}
         data = canonical_bytes(definition)
-        await definitions._take(Stored(subject, data, headers, n + 1, stored_ms))
+        definitions._take(Stored(subject, data, headers, n + 1, stored_ms))
     return Triggers(definitions)
 
 
@@ -181,7 +181,7 @@ async def test_a_deleted_version_starts_nothing() -> None:
     found = await triggers((text("{any: []}"), 0, 0))
     assert versions(found, 1) == ["1.0.0"]
     subject = subjects.definition("default", "ship", "1.0.0")
-    await found.definitions._take(Stored(subject, b"", {"KV-Operation": "DEL"}, 2, 0))
+    found.definitions._take(Stored(subject, b"", {"KV-Operation": "DEL"}, 2, 0))
     assert versions(found, 1) == []
 
 

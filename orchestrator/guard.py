@@ -40,6 +40,7 @@ GUARDED = (
     topology.ACTIVITY_TASKS,
     topology.ADVISORIES,
 )
+CHILDREN = 8  # that try something at once
 CAREFUL_S = 30.0  # after the start of an orchestrator that follows a death, and after each fall
 
 
@@ -69,6 +70,7 @@ class Guard:
         self._journal = journal
         self._trial = trial
         self._careful_until_s = 0.0
+        self._children = asyncio.Semaphore(CHILDREN)
         self._alarmed = journal.after_death or bool(journal.suspects)
         self.mark = journal.mark
         self.clear = journal.clear
@@ -104,19 +106,25 @@ class Guard:
     async def examine(self, work: Sequence[Work]) -> set[Event]:
         """While careful: try each piece in a child first. Returns what fell of it, to be tried
         again, until it passes or is convicted."""
-        fallen: set[Event] = set()
         if not self.is_careful(one.event for one in work):
-            return fallen
+            return set()
+        return await self._examine(work)
+
+    async def _examine(self, work: Sequence[Work]) -> set[Event]:
+        fallen: set[Event] = set()
         begin = 0
         while begin < len(work):
-            fall = await self._trial([one.piece for one in work[begin:]])
+            async with self._children:
+                fall = await self._trial([one.piece for one in work[begin:]])
             if fall is None:
                 break
-            begin += fall.number
-            event = work[begin].event
+            event = work[begin + fall.number].event
             self.fell(event, fall.how, trial=True)
             fallen.add(event)
-            begin += 1
+            begin += fall.number + 1
+            if fall.hung:  # the others go on side by side: nobody waits for every one that hangs
+                rest = [work[n::CHILDREN] for n in range(begin, min(begin + CHILDREN, len(work)))]
+                return fallen.union(*await asyncio.gather(*map(self._examine, rest)))
         return fallen
 
     async def settle(self, work: Sequence[Work]) -> bool:

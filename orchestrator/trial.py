@@ -40,6 +40,7 @@ class Fall(NamedTuple):
 
     number: int  # of the piece
     how: str
+    hung: bool = False
 
 
 Trial = Callable[[Sequence[Piece]], Awaitable[Fall | None]]
@@ -64,7 +65,9 @@ async def fork(pieces: Sequence[Piece], piece_s: float = PIECE_S) -> Fall | None
         if number >= len(pieces):
             return None
         text = bytes(shared[16 : 16 + length]).decode("utf-8", "backslashreplace")
-        return Fall(number, f"it took longer than {piece_s:g} s" if hung else _how(status, text))
+        if hung:
+            return Fall(number, f"it took longer than {piece_s:g} s", hung=True)
+        return Fall(number, _how(status, text))
     finally:
         words.release()
         shared.close()

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.guard import Convicted, Guard, Work
+from orchestrator.guard import CHILDREN, Convicted, Guard, Work
 from orchestrator.journal import DEATHS_TO_CONVICT, TRIALS_TO_CONVICT, Event, Journal
 from orchestrator.trial import Fall, Piece
 
@@ -72,6 +72,26 @@ async def check_conviction(path: Path, bad: set[int]) -> None:
         assert await guard.examine(work) == {event(n) for n in bad}
     assert {n for n in range(31) if guard.case(event(n))} == bad
     assert child.lives <= TRIALS_TO_CONVICT * (len(bad) + 1)
+
+
+async def test_those_that_hang_do_not_wait_for_each_other(tmp_path: Path) -> None:
+    """24 events of which each takes the whole of its time."""
+    running, most, lives = 0, 0, 0
+
+    async def child(pieces: Sequence[Piece]) -> Fall | None:
+        nonlocal running, most, lives
+        running, lives = running + 1, lives + 1
+        most = max(most, running)
+        await asyncio.sleep(0.01)
+        running -= 1
+        return Fall(0, "it took longer than 20 s", hung=True)
+
+    path = tmp_path / "o.journal"
+    Journal(path, STREAMS).mark(event(99))
+    guard = Guard(Journal(path, STREAMS), child)
+    work = [Work(event(n), killer) for n in range(25)]
+    assert await guard.examine(work) == {event(n) for n in range(25)}
+    assert (most, lives) == (CHILDREN, 25)
 
 
 async def test_after_a_while_without_a_death_nothing_is_tried_any_more(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from supervisor.file import refuse_half, settled
 from supervisor.spec import ChildSpec, desired
 from wf.discovery import ModuleReport, probe
 from wf.errors import ConfigError
@@ -22,6 +23,7 @@ class Configuration:
     settings: Settings
     modules: tuple[ModuleReport, ...]
     pools: tuple[Pool, ...]
+    text: bytes = b""  # of pool.toml
 
     def specs(self, counts: Mapping[str, int] | None = None) -> list[ChildSpec]:
         """Every place that is wanted. `counts`: pool → processes, where not as pool.toml says."""
@@ -37,7 +39,7 @@ class Configuration:
         return {module.path: module.error for module in self.modules if module.error}
 
 
-Read = Callable[[], Configuration]
+Read = Callable[[Configuration], Configuration]  # anew, given what is in force
 
 
 def read(
@@ -55,10 +57,30 @@ def read(
         raise ConfigError(
             [f"{path}: activities_dir: there is no directory {settings.activities_dir}: make it"]
         )
+    text = path.read_bytes()
     modules = probe(settings.activities_dir, import_timeout_s)
     found = [(name, module.path) for module in modules for name in module.activities]
     found += _presumed(settings, modules, {name for name, _ in found})
-    return Configuration(settings, tuple(modules), tuple(pools_for(settings, found)))
+    return Configuration(settings, tuple(modules), tuple(pools_for(settings, found)), text)
+
+
+def read_again(
+    path: Path, overrides: Mapping[str, object] | None, before: Configuration
+) -> Configuration:
+    """`read` for a reload, in a process that may wait: for files that are being replaced.
+
+    Raises ConfigError as well for what looks like half of what was there `before`.
+    """
+    refuse_half(path, before.text, settled(path))
+    new = read(path, overrides)
+    if before.modules and not new.modules:
+        raise ConfigError(
+            [
+                f"{new.settings.activities_dir}: there is no module any more, and there were"
+                f" {len(before.modules)}: put them back, or restart the supervisor if that is meant"
+            ]
+        )
+    return new
 
 
 def _presumed(

@@ -254,7 +254,8 @@ class Daemon:
         logger.bind(why=why).info("reload.begun")
         self._redeploy_too = self._redeploy_too or why == "SIGHUP"
         self._notifier.reloading()
-        self._validation = Validation(self._read, self.loop, self.tree, now)
+        before = self.configuration
+        self._validation = Validation(lambda: self._read(before), self.loop, self.tree, now)
 
     def _finish_validation(self, now: float) -> None:
         validation = self._validation

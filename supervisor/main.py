@@ -15,7 +15,7 @@ from loguru import logger
 
 from supervisor import entrypoints
 from supervisor.commands import ConfigOption, complain, register
-from supervisor.configuration import Configuration, read
+from supervisor.configuration import Configuration, read, read_again
 from supervisor.daemon import Daemon
 from supervisor.guard import Guard
 from supervisor.init import make_pool
@@ -132,7 +132,11 @@ def _serve(
     guard = Guard(configuration.settings.supervisor.log_format)
     gc.collect()
     gc.freeze()  # what is in memory now is shared by every child: the collector must not touch it
-    daemon = Daemon(configuration, lambda: read(path, overrides), launcher, guard, notifier, timing)
+
+    def again(before: Configuration) -> Configuration:
+        return read_again(path, overrides, before)
+
+    daemon = Daemon(configuration, again, launcher, guard, notifier, timing)
     try:
         return daemon.run()
     finally:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 from loguru import logger
 
-from supervisor.configuration import Configuration, Read
+from supervisor.configuration import Configuration
 from supervisor.loop import Loop
 from supervisor.process import describe
 from supervisor.spawn import spawn
@@ -39,7 +39,9 @@ class Outcome:
 class Validation:
     """A forked process that reads the configuration, so that nothing else has to wait for it."""
 
-    def __init__(self, read: Read, loop: Loop, tree: Tree, now: float) -> None:
+    def __init__(
+        self, read: Callable[[], Configuration], loop: Loop, tree: Tree, now: float
+    ) -> None:
         self.outcome: Outcome | None = None
         self.deadline = now + LONGEST_S
         self._loop = loop
@@ -89,7 +91,7 @@ class Validation:
             return
 
 
-def _answer(read: Read, fd: int) -> int:
+def _answer(read: Callable[[], Configuration], fd: int) -> int:
     os.set_blocking(fd, True)
     try:
         outcome = Outcome(read())
@@ -107,7 +109,7 @@ def merged(current: Settings, new: Configuration) -> tuple[Configuration, tuple[
         update={"nats": current.nats, "supervisor": current.supervisor}
     )
     waiting = restart_needed(current, new.settings)
-    return Configuration(settings, new.modules, new.pools), tuple(waiting)
+    return replace(new, settings=settings), tuple(waiting)
 
 
 def reshape(

@@ -67,6 +67,38 @@ def test_a_bad_pool_toml_changes_nothing_and_says_why(pool: PoolDirectory) -> No
     assert pool.pids("mail") == workers
 
 
+def test_half_a_pool_toml_is_not_all_defaults(pool: PoolDirectory) -> None:
+    started(pool, {"mail": 2, "pdf": 16})
+    before = pool.pids("mail") | pool.pids("pdf")
+    good = pool.config.read_text()
+    cut = good[: good.index("processes = 16") + len("processes = 1")]  # valid
+    for text, why in (("", "is empty"), ("# later\n", "only comments"), (cut, "in the middle of")):
+        pool.config.write_text(text)
+        until(
+            lambda: any(why in problem for problem in pool.status()["reload_error"]),  # noqa: B023
+            f"{why}: status says so",
+        )
+    pool.config.unlink()
+    until(lambda: any("No such file" in p for p in pool.status()["reload_error"]), "it is gone")
+    pool.config.write_text(good)
+    until(lambda: not pool.status()["reload_error"], "the whole file is accepted")
+    assert pool.pids("mail") | pool.pids("pdf") == before
+
+
+def test_modules_that_are_all_gone_are_being_replaced(pool: PoolDirectory) -> None:
+    started(pool, {"mail": 1})
+    workers = pool.pids("mail")
+    path = pool.module("mail")
+    text = path.read_text()
+    pool.config.write_text(pool.config.read_text().replace("[workers.mail]", "[workers]"))
+    until(lambda: len(pool.logged("reload.applied")) == 1, "the pool is there without a table")
+    path.unlink()
+    until(lambda: any("no module any more" in p for p in pool.status()["reload_error"]), "refused")
+    assert pool.pids("mail") == workers
+    path.write_text(text)
+    until(lambda: not pool.status()["reload_error"], "they are back")
+
+
 def test_a_table_that_no_module_provides_changes_nothing(pool: PoolDirectory) -> None:
     started(pool, {"mail": 1})
     pool.configure({"mail": 3, "nail": 1})

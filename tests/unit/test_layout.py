@@ -183,7 +183,7 @@ def test_the_defaults_shown_in_comments_are_the_defaults(tmp_path):
                 if commented and key not in examples:
                     shown[".".join((*table, key))] = value
     empty = tmp_path / "pool.toml"
-    empty.write_text("")
+    empty.write_text("[supervisor]\n")
     assert len(shown) > 25
     assert _plain(load(empty, shown, {})) == _plain(load(empty, environ={}))
 

@@ -35,12 +35,46 @@ def only_problem(path: Path | None, overrides=None, environ=None) -> str:
 # Sources
 
 
-def test_an_empty_file_gives_the_defaults(write):
-    settings = load(write(""), environ={})
+def test_a_table_without_a_key_gives_the_defaults(write):
+    settings = load(write("[supervisor]"), environ={})
     assert settings.worker_defaults == PoolSettings()
     assert settings.nats.embedded
     assert settings.orchestrator.batch == 500
     assert settings.pools == {}
+
+
+NOT_WRITTEN = {
+    "empty": (b"", "is empty"),
+    "blank": (b" \n\t\n", "is empty"),
+    "comments": (b"# [supervisor]\n# name = 'x'\n", "holds only comments"),
+    "a mark alone": (b"\xef\xbb\xbf", "is empty"),
+    "cut in a key": (b"[nats]\npo", "not valid TOML"),
+    "cut in a header": (b"[supervisor]\nname = 'x'\n[wor", "not valid TOML"),
+    "cut in a character": ("name = 'é".encode()[:-1], "not UTF-8 text (byte 8)"),
+    "zeros": (b"\0" * 512, "holds NUL bytes (byte 0)"),
+    "zeros at the end": (b"[nats]\nport = 1\n" + b"\0" * 9, "holds NUL bytes (byte 16)"),
+    "latin-1": (b"[supervisor]\nname = 'caf\xe9'\n", "save it as UTF-8"),
+    "utf-16": ("[nats]\n".encode("utf-16"), "UTF-16: save it as UTF-8"),
+    "utf-16 without a mark": ("[nats]\n".encode("utf-16-le"), "holds NUL bytes"),
+}
+
+
+@pytest.mark.parametrize("name", NOT_WRITTEN)
+def test_what_was_written_in_part_or_not_at_all_is_refused(name, write):
+    content, why = NOT_WRITTEN[name]
+    path = write("")
+    path.write_bytes(content)
+    assert why in only_problem(path)
+
+
+def test_a_directory_is_no_file(tmp_path):
+    assert "cannot be read: Is a directory" in only_problem(tmp_path)
+
+
+def test_a_byte_order_mark_is_passed_over(write):
+    path = write("")
+    path.write_bytes(b"\xef\xbb\xbf[supervisor]\r\nname = 'windows'\r\n")
+    assert load(path, environ={}).supervisor.name == "windows"
 
 
 def test_without_a_file_paths_start_at_the_current_directory(tmp_path, monkeypatch):
@@ -65,7 +99,7 @@ def test_an_unset_option_or_an_empty_variable_changes_nothing(write):
 
 
 def test_the_command_line_may_nest_its_keys(write):
-    settings = load(write(""), {"orchestrator": {"limits": {"jumps": 7}}}, {})
+    settings = load(write("[supervisor]"), {"orchestrator": {"limits": {"jumps": 7}}}, {})
     assert settings.orchestrator.limits.jumps == 7
 
 
@@ -92,14 +126,14 @@ def test_the_environment_reaches_defaults_pools_and_deep_tables(write):
 
 
 def test_a_list_in_the_environment_is_json_or_parted_by_commas(write):
-    path = write("")
+    path = write("[supervisor]")
     for text in ('["nats://a:1", "nats://b:2"]', "nats://a:1,nats://b:2"):
         settings = load(path, environ={"WF_NATS__SERVERS": text})
         assert settings.nats.servers == ["nats://a:1", "nats://b:2"]
 
 
 def test_wf_config_and_variables_of_others_are_no_settings(write):
-    load(write(""), environ={"WF_CONFIG": "x", "WF_BENCHMARK": "1", "PATH": "/bin"})
+    load(write("[supervisor]"), environ={"WF_CONFIG": "x", "WF_BENCHMARK": "1", "PATH": "/bin"})
 
 
 # Pools
@@ -211,12 +245,12 @@ def test_a_path_of_the_command_line_starts_at_the_current_directory(write, tmp_p
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
-    settings = load(write(""), {"activities_dir": Path("mine")}, {})
+    settings = load(write("[supervisor]"), {"activities_dir": Path("mine")}, {})
     assert settings.activities_dir == elsewhere / "mine"
 
 
 def test_every_path_is_absolute_even_when_the_file_is_named_relatively(write, monkeypatch):
-    path = write("")
+    path = write("[supervisor]")
     monkeypatch.chdir(path.parent)
     settings = load(Path("pool.toml"), environ={})
     assert settings.path == path
@@ -287,7 +321,7 @@ def test_a_syntax_error_has_its_line(write):
 
 def test_a_file_that_is_not_text_is_an_error(tmp_path):
     path = tmp_path / "pool.toml"
-    path.write_bytes(b"\xff\xfe\x00")
+    path.write_bytes(b"\xff\xfe")
     assert "not UTF-8 text" in only_problem(path)
 
 
@@ -301,13 +335,13 @@ def test_a_value_where_a_table_belongs_is_an_error(write):
 
 
 def test_a_variable_with_one_underscore_gets_the_right_name(write):
-    problem = only_problem(write(""), environ={"WF_NATS_PORT": "1"})
+    problem = only_problem(write("[supervisor]"), environ={"WF_NATS_PORT": "1"})
     assert problem.startswith("environment WF_NATS_PORT:")
     assert "`WF_NATS__PORT`" in problem
 
 
 def test_an_unknown_variable_of_a_section_is_an_error(write):
-    problem = only_problem(write(""), environ={"WF_NATS__PROT": "1"})
+    problem = only_problem(write("[supervisor]"), environ={"WF_NATS__PROT": "1"})
     assert problem.startswith("environment WF_NATS__PROT: nats.prot: unknown key;")
     assert "did you mean `port`?" in problem
 

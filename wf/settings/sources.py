@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -44,18 +45,42 @@ class Layer:
 
 
 def toml_layer(path: Path) -> Layer:
-    """Read pool.toml. Raises ConfigError with the line of a syntax error."""
+    """Read pool.toml. Raises ConfigError with the line of a syntax error.
+
+    A file that says nothing is refused: it was truncated more often than it was meant.
+    """
     try:
-        text = path.read_bytes().decode("utf-8")
+        content = path.read_bytes()
+        text = content.decode("utf-8-sig")  # some editors begin it with a byte order mark
         tree = tomllib.loads(text)
-    except UnicodeDecodeError as error:
-        raise ConfigError([f"{path}: not UTF-8 text (byte {error.start})"]) from error
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError([_syntax_problem(path, str(error))]) from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError([_unreadable(path, content, error)]) from error
     except OSError as error:
         raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from error
+    if not tree:
+        raise ConfigError([_says_nothing(path, text)])
     places = {key: str(line) for key, line in _lines_of_keys(text)}
     return Layer(tree, str(path), places)
+
+
+def _says_nothing(path: Path, text: str) -> str:
+    what = "holds only comments" if text.strip() else "is empty"
+    return (
+        f"{path}: the file {what}; it may have been written only in part."
+        " If all defaults are meant, write [supervisor] into it"
+    )
+
+
+def _unreadable(
+    path: Path, content: bytes, error: UnicodeDecodeError | tomllib.TOMLDecodeError
+) -> str:
+    if content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) and b"\0" in content:
+        return f"{path}: UTF-16: save it as UTF-8"
+    if b"\0" in content:
+        return f"{path}: holds NUL bytes (byte {content.index(0)}): it is damaged; write it again"
+    if isinstance(error, tomllib.TOMLDecodeError):
+        return _syntax_problem(path, str(error))
+    return f"{path}: not UTF-8 text (byte {error.start}): save it as UTF-8"
 
 
 def _syntax_problem(path: Path, message: str) -> str:

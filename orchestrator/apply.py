@@ -7,7 +7,6 @@ snapshot) becomes a fault of that instance, never a failed group.
 from __future__ import annotations
 
 import re
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,8 +18,8 @@ from orchestrator import record as records
 from orchestrator import sends
 from orchestrator.apart import DEFAULT_RULES, Rules
 from orchestrator.definition import Definition
+from orchestrator.faulting import fault_event, traceback_text, without_culprit
 from orchestrator.inbound import Item
-from orchestrator.journal import Case
 from orchestrator.machine import (
     DEFAULT_LIMITS,
     TERMINAL,
@@ -30,11 +29,13 @@ from orchestrator.machine import (
     Finished,
     Send,
     SetTimer,
+    Transition,
     advance,
 )
 from orchestrator.machine import Limits as MachineLimits
 from orchestrator.outbox import Outbox
 from orchestrator.record import Commit, HistoryEntry, Record, Sealed
+from wf import gate
 
 JsonObject = dict[str, Any]
 Lookup = Callable[[str, str, str | None], Definition | None]  # namespace, name, version
@@ -42,7 +43,6 @@ Lookup = Callable[[str, str, str | None], Definition | None]  # namespace, name,
 HISTORY_ENTRIES = 2000
 FEW_ENTRIES = 50  # beside an event that nearly fills its message
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z")  # W3C
-RUNTIME = "https://open-workflow-specification.org/spec/1.0.0/errors/runtime"
 CONFIGURATION = "https://open-workflow-specification.org/spec/1.0.0/errors/configuration"
 
 
@@ -73,40 +73,22 @@ class Applied:
 def apply(record: Record, items: list[Item], lookup: Lookup, limits: Limits, token: str) -> Applied:
     """Apply `items` in order to the instance that `record` holds.
 
-    `token` is this commit's random token.
+    `token` is this commit's random token. An event whose outcome cannot be made, encoded or sent
+    is set aside, and a fault takes its place. Raises StateUnusable when that is not possible
+    either: then what is wrong is the stored state itself.
     """
-    fold = _Fold(record, lookup, token, limits)
-    for item in items:
-        fold.add(item)
-    return fold.close()
 
+    def attempt(some: list[Item]) -> Applied:
+        fold = _Fold(record, lookup, token, limits)
+        for item in some:
+            fold.add(item)
+        return fold.close()
 
-def fault_event(title: str, detail: str, **more: Any) -> JsonObject:
-    """An event of the shell's own that faults the whole instance."""
-    error = {"type": RUNTIME, "status": 500, "title": title, "detail": detail}
-    return {"kind": "fault", "error": error, **more}
-
-
-def convicted(item: Item, case: Case) -> Item:
-    """In place of an event that has killed the process that applied it."""
-    evidence = {
-        "event": item.event,
-        "stream": item.delivery.stream,
-        "sequence": item.delivery.sequence,
-        "deaths": case.falls,
-        "how": case.how,
-    }
-    detail = f"applying this event ended the process {case.falls} times: {case.cause}"
-    event = fault_event("Event killed the engine", detail, evidence=evidence)
-    if item.event["kind"] == "start":
-        event = {
-            **item.event,
-            "input": None,
-            "version": "",
-            "refused": event["error"],
-            "evidence": evidence,
-        }
-    return Item(item.delivery, item.instance, event)
+    while True:
+        try:
+            return attempt(items)
+        except Exception as error:  # noqa: BLE001 — one instance's trouble must not stop the rest
+            items = without_culprit(items, attempt, error)
 
 
 class _Fold:
@@ -227,21 +209,19 @@ class _Fold:
             transition = advance(
                 definition, self._snapshot, event, now_ms, machine, reuse=self._own
             )
+            entries = self._entries(item, transition)
         except Exception as error:  # noqa: BLE001 — a bug met by one instance must not stop the rest
             self._go_back()
             event = overlay = self._crash(item, event, error)
             definition = None
             transition = advance(None, self._snapshot, event, now_ms, machine)
+            entries = self._entries(item, transition)
         if transition.ignored is not None:
             return transition.ignored
         self._snapshot = transition.snapshot
         self._own = True
         self._steps.append((definition, event, now_ms))
         self._events.append(event)
-        # Encoded once, for the history message and for the outbox in the snapshot.
-        entries = orjson.dumps(trimmed(transition.history))
-        if len(item.delivery.data) + len(entries) > self._limits.message:
-            entries = orjson.dumps(trimmed(transition.history, FEW_ENTRIES))
         self._history.append(
             (
                 now_ms,
@@ -253,6 +233,13 @@ class _Fold:
         )
         self._merge(transition.commands)
         return None
+
+    def _entries(self, item: Item, transition: Transition) -> bytes:
+        """Encoded once, for the history message and for the outbox in the snapshot."""
+        entries = orjson.dumps(trimmed(transition.history))
+        if len(item.delivery.data) + len(entries) > self._limits.message:
+            entries = orjson.dumps(trimmed(transition.history, FEW_ENTRIES))
+        return entries
 
     def _damaged(self) -> JsonObject:
         """Somebody deleted what only the engine may: going on without it would be guessing."""
@@ -274,11 +261,11 @@ class _Fold:
 
     def _crash(self, item: Item, event: JsonObject, error: Exception) -> JsonObject:
         """The machine raised: evidence for the dead letters, and a fault in the event's place."""
-        detail = f"{type(error).__name__}: {error}"
+        detail = gate.error_text(error)
         self._dead.append(
             ("engine", item.instance, {
                 "event": event, "sequence": item.delivery.sequence,
-                "traceback": "".join(traceback.format_exception(error))[-8000:],
+                "traceback": traceback_text(error),
             })
         )  # fmt: skip
         if self._snapshot is None:

@@ -17,7 +17,7 @@ from functools import partial
 from loguru import logger
 
 from orchestrator import apply as applying
-from orchestrator import aside, strangers
+from orchestrator import aside, faulting, strangers
 from orchestrator.apply import Applied, Limits
 from orchestrator.definitions import Definitions
 from orchestrator.guard import Guard, Work, named
@@ -245,7 +245,7 @@ class Engine:
             elif case.is_hopeless:
                 ignored.append((item, DEADLY))
             else:
-                plain.append(applying.convicted(item, case))
+                plain.append(faulting.convicted(item, case))
         applied = applying.apply(
             record, plain, self._definitions.get, self._limits, self._new_token()
         )

@@ -24,11 +24,11 @@ from purejq import parser
 
 from orchestrator import expression_messages
 from orchestrator.expression_messages import shorten
+from wf import gate
 
 RECURSION_LIMIT = 10_000  # 100,000 overflows the C stack of CPython
-_ENCODER_DEPTH = 254  # what orjson writes
-DEPTH_LIMIT = 200  # the rest is for the snapshot around a value
 MAX_SOURCE_CHARACTERS = 100_000
+_TOO_DEEP = f"the value nests deeper than {gate.VALUE_DEPTH} levels"
 
 # What would make an evaluation depend on the process, the host or other evaluations.
 REFUSED = {
@@ -218,7 +218,7 @@ def _one(program: Any, value: Any, variables: Mapping[str, Any], deadline_s: flo
     except MemoryError:
         raise ExpressionError("memory", "memory") from None
     except Exception as error:  # noqa: BLE001 - whatever the interpreter raises is the author's fault
-        raise ExpressionError(str(error) or type(error).__name__) from None
+        raise ExpressionError(gate.text(error) or type(error).__name__) from None
     finally:
         if usual < RECURSION_LIMIT:
             sys.setrecursionlimit(usual)
@@ -247,18 +247,19 @@ def storable(value: Any, max_bytes: int, source: str) -> Any:
         raise fact_error("size", source)
     if kind is str:
         return value
-    _check_levels(value, encoded, f"expression `{shorten(source)}`: ")
+    if gate.nests_deeper(value, encoded, gate.VALUE_DEPTH):
+        raise ExpressionError(f"expression `{shorten(source)}`: {_TOO_DEEP}")
     return _without_nan(value) if b"null" in encoded else value
 
 
-def check_depth(value: Any) -> None:
-    """Raise ExpressionError when `value` nests too deeply for a snapshot, or is no JSON."""
-    _check(value, None)
+def check_event(event: Any) -> None:
+    """Raise ExpressionError when `event` nests too deeply for a snapshot, or is no JSON."""
+    _check(event, None, gate.MAX_DEPTH)
 
 
 def check_composed(value: Any, limits: ExpressionLimits) -> None:
-    """The same, and when it is larger than one result may be."""
-    _check(value, limits.max_result_bytes)
+    """The same for a value, and when it is larger than one result may be."""
+    _check(value, limits.max_result_bytes, gate.VALUE_DEPTH)
 
 
 def composition_error() -> ExpressionError:
@@ -268,7 +269,7 @@ def composition_error() -> ExpressionError:
     )
 
 
-def _check(value: Any, max_bytes: int | None) -> None:
+def _check(value: Any, max_bytes: int | None, depth: int) -> None:
     if type(value) is not dict and type(value) is not list:
         return
     try:
@@ -277,18 +278,8 @@ def _check(value: Any, max_bytes: int | None) -> None:
         raise ExpressionError(f"the value cannot be stored: {error}") from None
     if max_bytes is not None and len(encoded) > max_bytes:
         raise composition_error()
-    _check_levels(value, encoded, "")
-
-
-def _check_levels(value: Any, encoded: bytes, prefix: str) -> None:
-    if encoded.count(b"[") + encoded.count(b"{") <= DEPTH_LIMIT:
-        return
-    for _ in range(_ENCODER_DEPTH - DEPTH_LIMIT):
-        value = [value]
-    try:
-        orjson.dumps(value)  # much quicker than counting levels here
-    except TypeError:
-        raise ExpressionError(f"{prefix}the value nests deeper than {DEPTH_LIMIT} levels") from None
+    if gate.nests_deeper(value, encoded, depth):
+        raise ExpressionError(f"the value nests deeper than {depth} levels")
 
 
 def _finite(value: float) -> float | None:

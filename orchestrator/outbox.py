@@ -105,7 +105,7 @@ def task_message(snapshot: JsonObject, number: int, trace: str | None) -> Outgoi
     )
     return Outgoing(
         subjects.task(run["activity"]),
-        orjson.dumps(body),
+        messages.encode(body),
         message_id=messages.task_message_id(snapshot["id"], number, run["attempt"]),
         headers={"traceparent": trace} if trace else None,
     )

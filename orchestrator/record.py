@@ -33,9 +33,15 @@ from orchestrator import apart
 from orchestrator.apart import DEFAULT_RULES, Rules, Watch
 from orchestrator.machine import TERMINAL
 from wf.apart import Places, put_back
+from wf.errors import WfError
 from wf.jetstream.port import Stored
 
 JsonObject = dict[str, Any]
+
+
+class StateUnusable(WfError):
+    """What is stored of an instance is no state that the engine can go on with."""
+
 
 # Of a commit, left out when empty
 OPTIONAL = (

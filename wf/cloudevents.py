@@ -10,9 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import orjson
-
-from wf import subjects
+from wf import gate, subjects
 from wf.errors import MessageError
 from wf.jetstream.port import Outgoing
 
@@ -24,6 +22,7 @@ KNOWN = (
 )  # fmt: skip
 REQUIRED = ("specversion", "id", "source", "type")
 SPEC_VERSION = "1.0"
+EVENT_DEPTH = gate.VALUE_DEPTH + 2  # its data is a value, and it is one itself to who listens
 CONTENT_TYPE = "application/cloudevents+json"
 
 NAME_RULE = "use 1 to 20 characters of a-z 0-9"
@@ -77,7 +76,7 @@ def outgoing(event: JsonObject, message_id: str) -> Outgoing:
     """The message of CLOUD_EVENTS that publishes a checked event."""
     return Outgoing(
         subjects.cloud_event(event["type"]),
-        orjson.dumps(event),
+        gate.encode(event, "event", depth=EVENT_DEPTH),
         message_id=message_id,
         headers={"Content-Type": CONTENT_TYPE},
     )
@@ -116,7 +115,4 @@ def _binary(headers: Mapping[str, str] | None) -> JsonObject | None:
 
 
 def _json(data: bytes) -> Any:
-    try:
-        return orjson.loads(data)
-    except orjson.JSONDecodeError as error:
-        raise MessageError(f"not a CloudEvent: not JSON: {error}") from error
+    return gate.decode(data, "not a CloudEvent", depth=EVENT_DEPTH)

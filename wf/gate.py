@@ -40,8 +40,8 @@ def decode(data: bytes | str, what: str = "message", *, depth: int = MAX_DEPTH) 
     except orjson.JSONDecodeError as error:
         raise MessageError(f"{what}: not JSON: {text(error)}") from None
     encoded = data.encode() if isinstance(data, str) else data
-    if len(encoded) > depth and _opened(encoded) > depth:
-        _check_levels(value, depth, what)
+    if nests_deeper(value, encoded, depth):
+        raise _too_deep(what, depth)
     if len(encoded) >= _SHORTEST_TOO_LONG and _ZEROS in encoded.translate(_DIGITS_TO_ZERO):
         _check_integers(encoded, what)
     return value
@@ -57,8 +57,8 @@ def encode(value: Any, what: str = "value", *, depth: int = MAX_DEPTH) -> bytes:
         data = orjson.dumps(value)
     except (TypeError, RecursionError) as error:
         raise _refusal(value, what, error) from None
-    if len(data) > depth and _opened(data) > depth:
-        _check_levels(value, depth, what)
+    if nests_deeper(value, data, depth):
+        raise _too_deep(what, depth)
     if b"null" in data and not _is_finite(value):
         raise _refusal(value, what, None)
     return data
@@ -67,6 +67,19 @@ def encode(value: Any, what: str = "value", *, depth: int = MAX_DEPTH) -> bytes:
 def check_value(value: Any, what: str = "value") -> bytes:
     """`encode` for one value that is going to be wrapped in a message or a snapshot."""
     return encode(value, what, depth=VALUE_DEPTH)
+
+
+def nests_deeper(value: Any, encoded: bytes, depth: int) -> bool:
+    """Whether `value` has more than `depth` levels; `encoded` is its JSON."""
+    if len(encoded) <= depth or encoded.count(b"[") + encoded.count(b"{") <= depth:
+        return False
+    for _ in range(STORED_DEPTH - depth):
+        value = [value]
+    try:
+        orjson.dumps(value)  # much quicker than counting levels here
+    except TypeError:
+        return True
+    return False
 
 
 def text(value: object, limit: int = TEXT_LIMIT) -> str:
@@ -90,17 +103,8 @@ def error_text(error: BaseException, limit: int = TEXT_LIMIT) -> str:
     return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
-def _opened(data: bytes) -> int:
-    return data.count(b"[") + data.count(b"{")
-
-
-def _check_levels(value: Any, depth: int, what: str) -> None:
-    for _ in range(STORED_DEPTH - depth):
-        value = [value]
-    try:
-        orjson.dumps(value)  # much quicker than counting levels here
-    except TypeError:
-        raise MessageError(f"{what}: nests deeper than {depth} levels: make it flatter") from None
+def _too_deep(what: str, depth: int) -> MessageError:
+    return MessageError(f"{what}: nests deeper than {depth} levels: make it flatter")
 
 
 def _check_integers(data: bytes, what: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from wf import apart, messages, subjects
+from wf import apart, gate, messages, subjects
 from wf.errors import NotFound, WorkflowCancelled, WorkflowFaulted
 from wf.jetstream import topology
 from wf.jetstream.port import Port, Stored
@@ -226,7 +226,7 @@ async def _names_between(port: Port, first: int, last: int) -> list[str]:
 
 def parse_history(stored: Stored) -> HistoryEntry:
     """One message of WORKFLOW_HISTORY. Raises MessageError for what is not version 1."""
-    body = messages.decode(stored.data, stored.subject)
+    body = messages.decode(stored.data, stored.subject, depth=gate.STORED_DEPTH)
     return HistoryEntry(
         commit=body.get("commit", 0),
         n=body.get("n", 0),

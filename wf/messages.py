@@ -41,9 +41,12 @@ def encode(body: JsonObject) -> bytes:
     return gate.encode(body, "message")
 
 
-def decode(data: bytes, what: str = "message") -> JsonObject:
-    """The body, checked for being an object of version 1. Raises MessageError."""
-    body = gate.decode(data, what)
+def decode(data: bytes, what: str = "message", *, depth: int = gate.MAX_DEPTH) -> JsonObject:
+    """The body, checked for being an object of version 1. Raises MessageError.
+
+    `depth`: gate.STORED_DEPTH for what the engine wraps around events, such as history.
+    """
+    body = gate.decode(data, what, depth=depth)
     if not isinstance(body, dict):
         raise MessageError(f"{what}: expected a JSON object, found {type(body).__name__}")
     version = body.get("v")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from orchestrator.definition import Definition
-from orchestrator.expressions import ExpressionError, check_depth
+from orchestrator.expressions import ExpressionError, check_event
 from orchestrator.machine import (
     children,
     compensating,
@@ -83,7 +83,7 @@ def advance(
 def _storable(event: JsonObject) -> JsonObject:
     """The event, or what stands for one whose data nests too deeply to be written again."""
     try:
-        check_depth(event)
+        check_event(event)
     except ExpressionError as problem:
         error = error_object(VALIDATION, 400, "Data refused", problem.detail, "/")
     else:

@@ -12,6 +12,8 @@ RUNAWAYS = {
     "deep": "${ def f: f + 1; f }",
     "large": "${ [range(100000)] | map(tostring * 20) }",
     "none": "${ empty }",
+    "half": r"""${ "{\"name\": \"Ann \\ud83d\"}" | fromjson | error("no \(.name)") }""",
+    "kept": r"""${ "\"Ann \\ud83d\"" | fromjson }""",
 }
 
 

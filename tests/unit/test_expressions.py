@@ -19,7 +19,7 @@ from orchestrator.expressions import (
     ExpressionError,
     ExpressionLimits,
     ExpressionRefused,
-    check_depth,
+    check_event,
     compile_expression,
     strip_marks,
 )
@@ -292,12 +292,12 @@ def test_results_have_a_depth_limit():
 
 
 def test_depth_is_checked_without_counting_what_is_merely_wide():
-    check_depth([[] for _ in range(5000)])
+    check_event([[] for _ in range(5000)])
     deep = []
     for _ in range(220):
         deep = [deep]
     with pytest.raises(ExpressionError):
-        check_depth(deep)
+        check_event(deep)
 
 
 def test_other_threads_evaluate_too_though_without_a_deadline():

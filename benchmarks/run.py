@@ -26,6 +26,7 @@ from benchmarks import flows, machine, operating
 from benchmarks.crash import measure_crash, measure_slot
 from benchmarks.events import measure_events
 from benchmarks.load import latency, throughput
+from benchmarks.size import measure_size
 from benchmarks.timers import measure_timers
 from benchmarks.tree import Tree, running
 
@@ -244,6 +245,7 @@ MEASUREMENTS: dict[str, Callable[[int], JsonObject]] = {
     "events": measure_events,
     "machine": measure_machine,
     "timers": measure_timers,
+    "size": measure_size,
 }
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from orchestrator.sends import leave_place
 from wf import messages, subjects
 from wf.errors import BrokerError
 from wf.jetstream import topology
+from wf.jetstream.paging import last_pages
 from wf.jetstream.port import Delivery, Outgoing, Port, Stored
 
 ALL = "$KV.WORKFLOW_PLACES.>"
@@ -148,8 +149,11 @@ class Admission:
 
     async def _absent(self, keys: list[str]) -> set[str]:
         names = {key: subjects.state(Entry.parse(key).instance) for key in keys}
-        found = await self._port.last_many(topology.WORKFLOW_STATES, list(names.values()))
-        return {key for key, name in names.items() if not _wants(found.get(name), key)}
+        keys_of = {name: key for key, name in names.items()}
+        wanted = set()
+        async for page in last_pages(self._port, topology.WORKFLOW_STATES, keys_of):
+            wanted |= {keys_of[name] for name, one in page.items() if _wants(one, keys_of[name])}
+        return set(keys) - wanted
 
     async def _is_absent(self, key: str) -> bool:
         name = subjects.state(Entry.parse(key).instance)

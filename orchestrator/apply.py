@@ -305,8 +305,9 @@ class _Fold:
             return self._faulted_oversize(size, limits.snapshot)
         return self.result
 
-    def _seal(self) -> int:
-        """Commit record, KV value and messages of what has been applied so far; bytes of state."""
+    def _seal(self, *, last_resort: bool = False) -> int:
+        """Commit record, KV value and messages of what has been applied so far; bytes of state.
+        `last_resort`: it is stored, however large it is."""
         snapshot = self._snapshot
         assert snapshot is not None
         last = self._record.commit
@@ -330,7 +331,8 @@ class _Fold:
         result.finished = result.finished and snapshot["status"] in TERMINAL  # not retried since
         result.snapshot, result.commit = snapshot, commit
         result.sealed = records.seal(snapshot, commit, self._record.watch, self._limits.apart)
-        result.outbox = outbox_builder.build(snapshot, commit, self._events)
+        if last_resort or result.sealed.size <= self._limits.snapshot:  # else nothing is stored
+            result.outbox = outbox_builder.build(snapshot, commit, self._events)
         return result.sealed.size
 
     def _trace(self) -> str | None:
@@ -372,7 +374,7 @@ class _Fold:
             first = self.result.applied[0].event
             event = {**first, "input": None, "version": "", "refused": event["error"]}
         fold._step(last, event, event)
-        fold._seal()
+        fold._seal(last_resort=True)
         return fold.result
 
 

@@ -16,7 +16,7 @@ from loguru import logger
 
 from orchestrator.machine import triggering
 from orchestrator.machine.triggering import Taken
-from orchestrator.sending import send_all
+from orchestrator.sending import send_each
 from orchestrator.triggers import Triggers, start
 from wf import messages, subjects
 from wf.errors import BrokerError, MessageError
@@ -35,6 +35,7 @@ JsonObject = dict[str, Any]
 
 KEEP_S = 86_400  # an entry without events still tells late copies: so long streams keep them
 MARGIN_BYTES = 128 * 1024
+KEYS_AT_ONCE = 16  # each with an entry of up to a message's size
 ENTRY_BYTES = 200  # what goes around an event in a set, and into `seen`
 PREFIX = subjects.collection("")
 
@@ -58,7 +59,14 @@ class Collector:
         """Put each event under its key, and store the starts that this makes. Returns those that
         there is no room for. Raises BrokerError; then the same ones are to be taken again."""
         refused: dict[str, list[Taken]] = {}
-        left = list(taken)
+        keys = list(taken)
+        for start_at in range(0, len(keys), KEYS_AT_ONCE):
+            await self._take(keys[start_at : start_at + KEYS_AT_ONCE], taken, refused)
+        return [one for some in refused.values() for one in some]
+
+    async def _take(
+        self, left: list[str], taken: dict[str, list[Taken]], refused: dict[str, list[Taken]]
+    ) -> None:
         while left:
             entries = await self._read(left)
             # Read after the entries: what was dropped out of one before is below it.
@@ -71,7 +79,6 @@ class Collector:
             again = await self._finish([entry for entry in stored if entry.state["done"]])
             through = {entry.key for entry in stored} - again
             left = [key for key in left if key not in through]
-        return [one for some in refused.values() for one in some]
 
     async def _read(self, keys: list[str]) -> list[Entry]:
         found = await asyncio.gather(
@@ -124,8 +131,8 @@ class Collector:
             return set()
         complete = [(entry.key, done) for entry in entries for done in entry.state["done"]]
         complete.sort(key=lambda one: triggering.completed_by(one[1]))
-        starts = [_start(key, done) for key, done in complete]
-        await send_all(self._port, topology.WORKFLOW_EVENTS, starts)
+        starts = (_start(key, done) for key, done in complete)
+        await send_each(self._port, topology.WORKFLOW_EVENTS, starts)
         rest = [entry._replace(state={**entry.state, "done": []}) for entry in entries]
         outcomes = await self._port.publish(
             topology.WORKFLOW_COLLECTIONS, [_message(entry) for entry in rest]
@@ -156,7 +163,8 @@ class Collector:
         newest = await self._port.last_sequence(topology.CLOUD_EVENTS)
         floor = await self._port.ack_floor(topology.CLOUD_EVENTS, topology.LISTENERS)
         passed = [key for key in gone if floor >= self._replaced.setdefault(key, newest)]
-        for entry in await self._read(passed):
+        for key in passed:
+            (entry,) = await self._read([key])
             if entry.state["open"] or entry.state["done"]:
                 await self._remove(entry)
 

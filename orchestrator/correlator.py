@@ -18,8 +18,11 @@ for them (collector.py).
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
+from itertools import chain
+from typing import TypeVar
 
 import orjson
 from loguru import logger
@@ -32,13 +35,15 @@ from orchestrator.listeners import Listeners, specification
 from orchestrator.machine.correlation import ANY_TYPE, Key
 from orchestrator.machine.triggering import Taken
 from orchestrator.reading import Reading, read
-from orchestrator.sending import send_all
+from orchestrator.sending import send_all, send_each
 from orchestrator.sends import unlisten
 from orchestrator.triggers import Triggers, start
 from wf import cloudevents, messages, subjects
 from wf.errors import BrokerError, MessageError
 from wf.jetstream import topology
 from wf.jetstream.port import Delivery, Outgoing, Port, Stored
+
+_Key = TypeVar("_Key")
 
 ALL = "$KV.WORKFLOW_LISTENERS.>"
 PREFIX = "$KV.WORKFLOW_LISTENERS."
@@ -82,13 +87,13 @@ class Correlator:
         work = [Work(named(one), partial(self._match_one, one, {})) for one in taken]
         if await self._guard.settle(work):
             await self._catch_up()
-        outgoing: list[Outgoing] = []
+        outgoing: list[Iterable[Outgoing]] = []  # a large event for many is not copied all at once
         collected: dict[str, list[Taken]] = {}
         unreadable: list[tuple[Delivery, str]] = []
         for delivery in taken:  # without a pause: a reconnect empties the index and reads it anew
             try:
                 with self._guard.about(named(delivery)):
-                    outgoing += self._match_one(delivery, collected)
+                    outgoing.append(self._match_one(delivery, collected))
             except MessageError as error:
                 unreadable.append((delivery, str(error)))
             else:
@@ -109,29 +114,30 @@ class Correlator:
         await self._triggers.definitions.entries.catch_up()
         await self.entries.catch_up()
 
-    def _match_one(self, delivery: Delivery, collected: dict[str, list[Taken]]) -> list[Outgoing]:
+    def _match_one(
+        self, delivery: Delivery, collected: dict[str, list[Taken]]
+    ) -> Iterable[Outgoing]:
         """What one event leads to. Raises MessageError when it cannot be read."""
         event = self._event(delivery)
         keys = self._index.match(event)
-        return [*_matched(delivery, event, keys), *self._triggered(delivery, event, collected)]
+        return chain(_matched(delivery, event, keys), self._triggered(delivery, event, collected))
 
     def _triggered(
         self,
         delivery: Delivery,
         event: cloudevents.JsonObject,
         collected: dict[str, list[Taken]],
-    ) -> list[Outgoing]:
+    ) -> Iterable[Outgoing]:
         """The starts that the event makes by itself; to `collected`, by key, it is added where it
         takes more events to make one."""
-        starts = []
+        starts: list[tuple[str, str, str]] = []
         for match in self._triggers.match(event, delivery.sequence, delivery.timestamp_ms):
             if match.collects:
                 collected.setdefault(match.key, []).append(match.taken(delivery, event))
                 continue
             definition = match.definition
-            names = definition.namespace, definition.name, definition.version
-            starts.append(start(*names, [event]))
-        return starts
+            starts.append((definition.namespace, definition.name, definition.version))
+        return _each(starts, lambda names: start(*names, [event]))
 
     def _event(self, stored: Delivery | Stored) -> cloudevents.JsonObject:
         event = cloudevents.read(stored.subject, stored.data, stored.headers)
@@ -145,10 +151,9 @@ class Correlator:
         letter = aside.letter(delivery.stream, delivery, reason, "set-aside")
         await send_all(self._port, topology.DEAD_LETTERS, [letter])
 
-    async def _send(self, outgoing: list[Outgoing]) -> None:
-        if outgoing:
-            await send_all(self._port, topology.WORKFLOW_EVENTS, outgoing)
-            self.counts["matches"] += len(outgoing)
+    async def _send(self, outgoing: Iterable[Iterable[Outgoing]]) -> None:
+        messages = chain.from_iterable(outgoing)
+        self.counts["matches"] += await send_each(self._port, topology.WORKFLOW_EVENTS, messages)
 
     # Looking back
 
@@ -174,17 +179,19 @@ class Correlator:
             look = partial(self._look, index, by_key)
             events = [(event_of(topology.CLOUD_EVENTS, one), one) for one in page]
             await self._guard.settle([Work(event, partial(look, one)) for event, one in events])
-            outgoing: list[Outgoing] = []
+            outgoing: list[Iterable[Outgoing]] = []
             for event, stored in events:
                 with suppress(MessageError), self._guard.about(event):  # `match` sets it aside
-                    outgoing += look(stored)
+                    outgoing.append(look(stored))
             await self._send(outgoing)
             if page[-1].timestamp_ms > last_ms:
                 return
             after = page[-1].sequence + 1
             page = await self._port.scan(topology.CLOUD_EVENTS, subject, from_sequence=after)
 
-    def _look(self, index: Listeners, by_key: dict[str, Entry], stored: Stored) -> list[Outgoing]:
+    def _look(
+        self, index: Listeners, by_key: dict[str, Entry], stored: Stored
+    ) -> Iterable[Outgoing]:
         """What an event of the past leads to. Raises MessageError when it cannot be read."""
         event = self._event(stored)
         keys = [key for key in index.match(event) if stored.timestamp_ms >= by_key[key].from_ms]
@@ -249,20 +256,26 @@ class Entry:
 
 def _matched(
     stored: Delivery | Stored, event: cloudevents.JsonObject, keys: list[str]
-) -> list[Outgoing]:
+) -> Iterable[Outgoing]:
     """One message for each listener; the event in it is encoded once."""
-    outgoing: list[Outgoing] = []
     shared = orjson.Fragment(orjson.dumps(event)) if keys else None
-    for text in keys:
+
+    def message(text: str) -> Outgoing:
         key = Key.parse(text)
         body = messages.matched_body(
             event=shared, sequence=stored.sequence, time_ms=stored.timestamp_ms, entry=text
         )
-        outgoing.append(
-            Outgoing(
-                subjects.signal(key.instance, key.listener),
-                messages.encode(body),
-                message_id=messages.matched_message_id(key.instance, key.listener, stored.sequence),
-            )
+        return Outgoing(
+            subjects.signal(key.instance, key.listener),
+            messages.encode(body),
+            message_id=messages.matched_message_id(key.instance, key.listener, stored.sequence),
         )
-    return outgoing
+
+    return _each(keys, message)
+
+
+def _each(keys: list[_Key], message: Callable[[_Key], Outgoing]) -> Iterable[Outgoing]:
+    """A message for each, made when it is sent; the first at once, which shows that they can be
+    made at all."""
+    first = [message(key) for key in keys[:1]]
+    return chain(first, map(message, keys[1:]))

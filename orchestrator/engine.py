@@ -34,6 +34,7 @@ from orchestrator.unknown import droppable
 from wf import gate, subjects
 from wf.errors import BrokerError
 from wf.jetstream import topology
+from wf.jetstream.paging import last_pages
 from wf.jetstream.port import Port
 
 # Why an event has no effect when the listener, or the turn in line, that it is for is no more.
@@ -131,6 +132,9 @@ class Engine:
         starting = _starting(group)
         told = await self._told(starting)
         records = await self._store.load(group, starting - told if fresh else set())
+        for instance in group.keys() - records.keys():  # too much at once: in another group
+            gone.add(instance)
+            self._release(instance, group[instance] + again.pop(instance, []))
         for instance, left in (await self._flush_cold(records)).items():
             items = group[instance] + again.pop(instance, [])
             gone.add(instance)
@@ -180,8 +184,8 @@ class Engine:
             return {instance} if last is not None else set()
         if not names:
             return set()
-        found = await self._port.last_many(topology.WORKFLOW_HISTORY, list(names))
-        return {names[name] for name in found}
+        pages = last_pages(self._port, topology.WORKFLOW_HISTORY, names)
+        return {names[name] async for page in pages for name in page}
 
     async def _drop_expired(
         self, group: Group, records: dict[str, Record], told: set[str], again: Group

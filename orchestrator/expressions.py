@@ -23,7 +23,9 @@ import purejq
 from purejq import parser
 
 from orchestrator import expression_messages
+from orchestrator.address_space import address_space
 from orchestrator.expression_messages import shorten
+from orchestrator.weighing import exceeds
 from wf import gate
 
 RECURSION_LIMIT = 10_000  # 100,000 overflows the C stack of CPython
@@ -210,7 +212,8 @@ def _one(program: Any, value: Any, variables: Mapping[str, Any], deadline_s: flo
     if usual < RECURSION_LIMIT:
         sys.setrecursionlimit(RECURSION_LIMIT)
     try:
-        found = _timer.call(lambda: _first_two(program, value, variables), deadline_s)
+        with address_space:
+            found = _timer.call(lambda: _first_two(program, value, variables), deadline_s)
     except _Deadline:
         raise ExpressionError("deadline", "deadline") from None
     except RecursionError:
@@ -237,6 +240,8 @@ def storable(value: Any, max_bytes: int, source: str) -> Any:
     kind = type(value)
     if kind is float:
         return value if math.isfinite(value) else _finite(value)
+    if exceeds(value, max_bytes):
+        raise fact_error("size", source)
     try:
         encoded = orjson.dumps(value)
     except (TypeError, RecursionError) as error:
@@ -272,6 +277,8 @@ def composition_error() -> ExpressionError:
 def _check(value: Any, max_bytes: int | None, depth: int) -> None:
     if type(value) is not dict and type(value) is not list:
         return
+    if max_bytes is not None and exceeds(value, max_bytes):
+        raise composition_error()
     try:
         encoded = orjson.dumps(value)
     except (TypeError, RecursionError) as error:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from orchestrator.weighing import weight
 from wf import gate, messages, subjects
 from wf.errors import MessageError
 from wf.ids import derived_id, scheduled_id
@@ -28,6 +29,10 @@ class Item:
     delivery: Delivery
     instance: str
     event: JsonObject
+    weight: int = field(init=False)  # bytes that it takes in memory, about
+
+    def __post_init__(self) -> None:
+        self.weight = weight(self.delivery.data)
 
 
 @dataclass(slots=True)

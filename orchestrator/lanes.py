@@ -30,17 +30,23 @@ class Lanes:
         else:
             queue.append(item)
 
-    def take(self, limit: int) -> dict[str, list[Item]]:
-        """Up to `limit` ready events by instance; these instances are busy from here on."""
+    def take(self, limit: int, limit_bytes: int) -> dict[str, list[Item]]:
+        """Up to `limit` ready events by instance, or as many as go into `limit_bytes`, but one at
+        least; these instances are busy from here on."""
         group: dict[str, list[Item]] = {}
-        count = 0
+        count = size = 0
         while self._ready and count < limit:
-            item = self._ready.popleft()
+            item = self._ready[0]
+            size += item.weight
+            if size > limit_bytes and count:
+                break
+            self._ready.popleft()
             members = group.get(item.instance)
             if members is not None:
                 members.append(item)
             elif item.instance in self._waiting:
                 self._waiting[item.instance].append(item)
+                size -= item.weight
                 continue
             else:
                 group[item.instance] = [item]

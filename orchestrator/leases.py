@@ -24,6 +24,7 @@ class Leases:
         self._held: dict[Key, tuple[Item, float]] = {}
         self._aside: set[Key] = set()
         self._active: Counter[str] = Counter()
+        self._active_bytes: Counter[str] = Counter()
 
     def __len__(self) -> int:
         return len(self._held)
@@ -32,13 +33,22 @@ class Leases:
         """How many of a stream are in hand, without those set aside."""
         return self._active[stream]
 
+    def active_bytes(self, stream: str) -> int:
+        """How much those are together."""
+        return self._active_bytes[stream]
+
+    def _count(self, item: Item, change: int) -> None:
+        stream = item.delivery.stream
+        self._active[stream] += change
+        self._active_bytes[stream] += change * item.weight
+
     def take(self, item: Item, now_s: float, *, aside: bool = False) -> None:
         key = _key(item)
         if key not in self._held:
             if aside:
                 self._aside.add(key)
             else:
-                self._active[key[0]] += 1
+                self._count(item, 1)
         self._held[key] = (item, now_s)
 
     def drop(self, item: Item) -> None:
@@ -48,21 +58,21 @@ class Leases:
         if key in self._aside:
             self._aside.discard(key)
         else:
-            self._active[key[0]] -= 1
+            self._count(item, -1)
 
     def set_aside(self, items: Iterable[Item]) -> None:
         for item in items:
             key = _key(item)
             if key in self._held and key not in self._aside:
                 self._aside.add(key)
-                self._active[key[0]] -= 1
+                self._count(item, -1)
 
     def bring_back(self, items: Iterable[Item]) -> None:
         for item in items:
             key = _key(item)
             if key in self._aside:
                 self._aside.discard(key)
-                self._active[key[0]] += 1
+                self._count(item, 1)
 
     def renew(self, now_s: float) -> int:
         """Send a sign of life for what was silent for `renew_after_s`; how many."""

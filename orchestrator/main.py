@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import itertools
-import resource
 import secrets
 import signal
 import time
@@ -18,6 +17,7 @@ from typing import Any
 import uvloop
 from loguru import logger
 
+from orchestrator.address_space import address_space
 from orchestrator.admission import Admission
 from orchestrator.advisories import Advisories
 from orchestrator.apply import Limits
@@ -69,20 +69,13 @@ def run(child: Child) -> int:
     """Entry point of the child process; returns its exit status."""
     log.configure_child(child)
     gc.set_threshold(*COLLECT_AFTER)
-    _bound_memory(child.settings.orchestrator.limits.memory)
+    address_space.bound(child.settings.orchestrator.limits.memory)
     try:
         return uvloop.run(_serve(child))
     except BrokerError as error:
         child.failed("broker", str(error))
         logger.bind(error=str(error)).error("orchestrator.broker")
         return EXIT_BROKER
-
-
-def _bound_memory(limit_bytes: int) -> None:
-    """A MemoryError, which faults one instance, comes before the kernel's killer (DESIGN §7)."""
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    soft = limit_bytes if hard == resource.RLIM_INFINITY else min(limit_bytes, hard)
-    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 async def _serve(child: Child) -> int:

@@ -15,7 +15,7 @@ from orchestrator import lifecycle, sends
 from orchestrator.record import Commit, HistoryEntry
 from wf import messages, subjects
 from wf.jetstream import topology
-from wf.jetstream.port import Outgoing
+from wf.jetstream.port import Outgoing, total_bytes
 from wf.schedules import at
 
 JsonObject = dict[str, Any]
@@ -33,6 +33,11 @@ class Outbox:
 
     def add(self, stream: str, message: Outgoing) -> None:
         self.streams.setdefault(stream, []).append(message)
+
+    @property
+    def size(self) -> int:
+        """Bytes of its messages, about."""
+        return sum(total_bytes(messages) for messages in self.streams.values())
 
 
 def build(snapshot: JsonObject, commit: Commit, events: list[JsonObject]) -> Outbox:

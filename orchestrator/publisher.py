@@ -22,6 +22,7 @@ JsonObject = dict[str, Any]
 
 UNKNOWN_BACKOFF_S = (0.0, 0.1, 0.5, 1.0, 2.0)  # no answer: the broker is restarting, as a rule
 PURGES_AT_ONCE = 50
+FLUSH_BYTES = 8 * 1024 * 1024  # of outboxes that are built again at once
 
 _Owned = tuple[str, Outgoing]  # instance, message
 
@@ -89,13 +90,20 @@ class Publisher:
 
     async def flush(self, cold: dict[str, Record]) -> dict[str, Outbox]:
         """Publish the outboxes that another process committed, as singles: some of their message
-        ids may be known already. Returns what could not be stored."""
-        outboxes = {
-            instance: await self._rebuild(record.snapshot, record.commit)
-            for instance, record in cold.items()
-            if record.snapshot is not None and record.commit is not None
-        }
-        return await self.publish(outboxes, replay=True)
+        ids may be known already. Returns what could not be stored. What their events say is read
+        and sent in slices."""
+        left: dict[str, Outbox] = {}
+        outboxes: dict[str, Outbox] = {}
+        size = 0
+        for instance, record in cold.items():
+            if record.snapshot is None or record.commit is None:
+                continue
+            outboxes[instance] = await self._rebuild(record.snapshot, record.commit)
+            size += outboxes[instance].size
+            if size >= FLUSH_BYTES:
+                left |= await self.publish(outboxes, replay=True)
+                outboxes, size = {}, 0
+        return left | await self.publish(outboxes, replay=True)
 
     async def _rebuild(self, snapshot: JsonObject, commit: Commit) -> Outbox:
         """The outbox of a stored commit; its events are read again from their streams.

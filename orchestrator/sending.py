@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from wf.errors import BrokerError
 from wf.jetstream.port import Accepted, Outcome, Outgoing, Port, Rejected
@@ -11,6 +11,8 @@ from wf.jetstream.port import Accepted, Outcome, Outgoing, Port, Rejected
 BATCH_MINIMUM = 12  # below this, pipelined singles are quicker than one atomic batch
 BATCH_MESSAGES = 1000  # the server's limit
 BATCH_BYTES = 7 * 1024 * 1024  # the server allows 8 MiB, headers included
+
+SLICE_BYTES = 8 * 1024 * 1024  # of messages that are made and sent together
 
 WRONG_LAST_SEQUENCE = 10071
 RETRY_S = (0.0, 0.05, 0.2, 1.0, 2.0)
@@ -46,6 +48,21 @@ async def send(
                 continue
         outcomes.extend(await port.publish(stream, chunk))
     return outcomes
+
+
+async def send_each(port: Port, stream: str, messages: Iterable[Outgoing]) -> int:
+    """`send_all` for what is made while it is sent, a slice at a time; how many messages."""
+    part: list[Outgoing] = []
+    count = size = 0
+    for message in messages:
+        part.append(message)
+        size += len(message.data)
+        if size >= SLICE_BYTES or len(part) >= BATCH_MESSAGES:
+            await send_all(port, stream, part)
+            count += len(part)
+            part, size = [], 0
+    await send_all(port, stream, part)
+    return count + len(part)
 
 
 async def send_all(port: Port, stream: str, messages: list[Outgoing]) -> None:

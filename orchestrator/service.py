@@ -7,7 +7,7 @@ gathered; the size of groups follows the load by itself.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import Counter, deque
 
 from loguru import logger
 
@@ -17,10 +17,12 @@ from orchestrator.inbound import Item, Unreadable, read
 from orchestrator.lanes import Lanes
 from orchestrator.leases import Leases
 from wf.jetstream import topology
-from wf.jetstream.port import Accepted, Port, Pull
+from wf.jetstream.port import Accepted, Delivery, Port, Pull
 
 GROUPS_AT_ONCE = 4
 HELD_AHEAD = 3  # groups' worth of events that are taken in but not yet acked, at most
+GROUP_BYTES = 8 * 1024 * 1024  # of a group's events; a larger event is a group of its own
+HELD_BYTES = 48 * 1024 * 1024  # of the events of one stream that are taken in but not yet acked
 FINISH_S = 3.0  # for the groups under way; orphans are to be gone within ten seconds
 
 
@@ -96,23 +98,40 @@ class Service:
         self._pulls.append(pull)
         limit = self._batch * HELD_AHEAD
         loop = asyncio.get_running_loop()
-        while not self._stopping:
-            deliveries = await pull.next(self._batch)
-            now_s = loop.time()
-            for delivery in deliveries:
-                item = read(delivery)
-                if isinstance(item, Unreadable):
-                    await self._set_aside(item)
-                else:
-                    self._leases.take(item, now_s, aside=item.instance in self._aside)
-                    self._lanes.offer(item)
-            self._dispatch()
-            if self._leases.active(stream) >= limit:  # of which some may have moved behind others
-                for instance in self._aside:
-                    self._leases.set_aside(self._lanes.waiting(instance))
-            while self._leases.active(stream) >= limit and not self._stopping:
-                self._room.clear()
-                await self._room.wait()
+        left: deque[Delivery] = deque()  # not looked at before there is room for what is in it
+        try:
+            while not self._stopping:
+                left.extend(await pull.next(self._batch))
+                now_s = loop.time()
+                while left and not self._stopping:
+                    await self._offer(left.popleft(), now_s)
+                    if self._is_full(stream, limit):
+                        await self._wait_for_room(stream, limit)
+                        now_s = loop.time()
+                self._dispatch()
+        finally:
+            for delivery in left:
+                self._port.nak(delivery)
+
+    async def _offer(self, delivery: Delivery, now_s: float) -> None:
+        item = read(delivery)
+        if isinstance(item, Unreadable):
+            await self._set_aside(item)
+        else:
+            self._leases.take(item, now_s, aside=item.instance in self._aside)
+            self._lanes.offer(item)
+
+    async def _wait_for_room(self, stream: str, limit: int) -> None:
+        self._dispatch()
+        for instance in self._aside:  # some of what is held may have moved behind others
+            self._leases.set_aside(self._lanes.waiting(instance))
+        while self._is_full(stream, limit) and not self._stopping:
+            self._room.clear()
+            await self._room.wait()
+
+    def _is_full(self, stream: str, limit: int) -> bool:
+        leases = self._leases
+        return leases.active(stream) >= limit or leases.active_bytes(stream) >= HELD_BYTES
 
     async def _set_aside(self, unreadable: Unreadable) -> None:
         """Store a message that breaks the protocol as a dead letter, then ack it."""
@@ -140,7 +159,7 @@ class Service:
         while engine and len(self._groups) < GROUPS_AT_ONCE and self._lanes.has_ready:
             if self._stopping:
                 return
-            group = self._lanes.take(self._batch)
+            group = self._lanes.take(self._batch, GROUP_BYTES)
             if group:
                 self._begin(engine, group)
 

@@ -9,7 +9,7 @@ not name it any more: so what a stored snapshot names is there.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from loguru import logger
@@ -18,6 +18,7 @@ from orchestrator import record as records
 from orchestrator.cache import Cache
 from orchestrator.record import Commit, Record, Sealed
 from orchestrator.sending import BATCH_MINIMUM, chunks, send
+from orchestrator.weighing import weight
 from wf import subjects
 from wf.jetstream import topology
 from wf.jetstream.port import Accepted, Outcome, Outgoing, Port, Stored
@@ -29,6 +30,7 @@ CONSUMERS = (
 
 
 REREAD_PAUSE_S = (0.0, 0.02, 0.1, 0.5, 1.0)
+READ_BYTES = 8 * 1024 * 1024  # of snapshots that are read at once
 LEADER_READS = 1  # up to so many instances are asked of the stream's leader, more of any replica
 
 
@@ -57,7 +59,8 @@ class Store:
         self.cache = cache
 
     async def load(self, instances: Iterable[str], new: set[str]) -> dict[str, Record]:
-        """The record of each instance, from memory or the KV.
+        """The record of each instance, from memory or the KV; when those are large, of as many as
+        may be read at once, but of one at least.
 
         Those in `new` are taken to be absent without a look; where that is wrong, the write that
         expects no revision loses, and the instance is read in the next round.
@@ -77,17 +80,22 @@ class Store:
         return found
 
     async def read(self, instances: list[str]) -> dict[str, Record]:
-        """Straight from the KV. The floors are read before the snapshots: then, at or below them
-        means published."""
+        """Straight from the KV, until READ_BYTES have come. The floors are read before the
+        snapshots: then, at or below them means published."""
         floors = {
             stream: await self._port.ack_floor(stream, consumer) for stream, consumer in CONSUMERS
         }
-        stored = await self._last(instances)
+        stored, whole = await self._some(instances)
         found: dict[str, Record] = {}
+        size = 0
         for instance in instances:
-            record = await self._completed(
-                instance, records.decode(stored.get(subjects.state(instance)))
-            )
+            current = stored.pop(subjects.state(instance), None)
+            if current is None and not whole:
+                continue
+            if size >= READ_BYTES:
+                break
+            record = await self._completed(instance, records.decode(current))
+            size += record.size if current is None else record.size + weight(current.data)
             if record.commit is not None:
                 record.flushed = records.is_published(record.commit, floors)
             record.doubtful = len(instances) > LEADER_READS
@@ -125,15 +133,16 @@ class Store:
                 found[name] = stored
         return {keys[name]: stored.data for name, stored in found.items()}
 
-    async def _last(self, instances: list[str]) -> Mapping[str, Stored]:
+    async def _some(self, instances: list[str]) -> tuple[dict[str, Stored], bool]:
+        """What the KV holds for some of them, and whether that is all of it."""
         names = [subjects.state(instance) for instance in instances]
         if len(names) <= LEADER_READS:
             found = {
                 name: await self._port.last(topology.WORKFLOW_STATES, name, leader=True)
                 for name in names
             }
-            return {name: stored for name, stored in found.items() if stored is not None}
-        return await self._port.last_many(topology.WORKFLOW_STATES, names)
+            return {name: stored for name, stored in found.items() if stored is not None}, True
+        return await self._port.last_some(topology.WORKFLOW_STATES, names, READ_BYTES)
 
     async def revision(self, instance: str) -> int:
         """The current revision, from the stream's leader (0: none)."""
@@ -206,16 +215,27 @@ class Store:
 
     async def _settle(self, unsure: list[Write], written: Written) -> None:
         """Read again what was refused or not answered: one's own token means success."""
-        stored = await self._last([write.instance for write in unsure])
         for write in unsure:
             self.cache.drop(write.instance)
-            current = records.decode(stored.get(subjects.state(write.instance)))
-            if current.commit is not None and current.commit.token == write.token:
-                written.landed[write.instance] = current.revision
-            else:
-                written.lost.append(write.instance)
-                if current.revision > write.record.revision:
-                    await self._drop_beside(write, current)
+        left = unsure
+        while left:
+            stored, whole = await self._some([write.instance for write in left])
+            later: list[Write] = []
+            for write in left:
+                current = stored.pop(subjects.state(write.instance), None)
+                if current is None and not whole:
+                    later.append(write)
+                else:
+                    await self._settle_one(write, records.decode(current), written)
+            left = later
+
+    async def _settle_one(self, write: Write, current: Record, written: Written) -> None:
+        if current.commit is not None and current.commit.token == write.token:
+            written.landed[write.instance] = current.revision
+            return
+        written.lost.append(write.instance)
+        if current.revision > write.record.revision:
+            await self._drop_beside(write, current)
 
     async def _drop_beside(self, write: Write, current: Record) -> None:
         """The KV has moved on: drop what was stored for nothing. (What landed unseen, and was

@@ -12,6 +12,7 @@ from supervisor.spawn import Spawned, name_process, spawn, spawn_program
 from supervisor.spec import BROKER, MONITOR, WORKER, ChildSpec
 from wf import log, slots
 from wf.child import Child
+from wf.jetstream.embedded import ENVIRONMENT as BROKER_ENVIRONMENT
 from wf.settings import Settings
 
 
@@ -36,7 +37,7 @@ class Launcher:
         if spec.role == BROKER:
             if self.broker is None:
                 raise RuntimeError("the broker was not prepared")
-            return spawn_program(self.broker.argv, keep=self.broker.inherits)
+            return spawn_program(self.broker.argv, BROKER_ENVIRONMENT, keep=self.broker.inherits)
         entry_point = self._entry_points[spec.role]
         slot_fd = slots.create()
         try:

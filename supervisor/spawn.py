@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -90,14 +90,16 @@ def _channel(two_way: bool) -> tuple[int, int]:
     return ours.detach(), theirs.detach()
 
 
-def spawn_program(argv: Sequence[str], keep: Sequence[int] = ()) -> Spawned:
-    """Fork a child that executes `argv`; it too is told when the supervisor dies. The program
-    keeps the descriptors `keep`."""
+def spawn_program(
+    argv: Sequence[str], defaults: Mapping[str, str], keep: Sequence[int] = ()
+) -> Spawned:
+    """Fork a child that executes `argv`; it too is told when the supervisor dies. `defaults` are
+    for what its environment does not set; the program keeps the descriptors `keep`."""
 
     def execute() -> NoReturn:
         for fd in keep:
             os.set_inheritable(fd, True)
-        os.execv(argv[0], list(argv))
+        os.execve(argv[0], list(argv), {**defaults, **os.environ})
 
     pid, pidfd = _fork(execute, keep=keep)
     return Spawned(pid, pidfd, None)

@@ -13,7 +13,7 @@ import orjson
 
 from wf import subjects
 from wf.errors import NotFound, WfError
-from wf.jetstream import topology
+from wf.jetstream import paging, topology
 from wf.jetstream.api import ApiError
 from wf.jetstream.client import JetStream
 from wf.jetstream.port import Outgoing, Port, Rejected, Stored
@@ -97,10 +97,10 @@ async def newest(port: Port, *, kind: str | None = None, limit: int = 50) -> lis
     found: list[Stored] = []
     while before > 1 and len(found) < limit:
         begin = max(1, before - _WINDOW)
-        part = await port.scan(
-            topology.DEAD_LETTERS, wanted, from_sequence=begin, limit=before - begin
-        )
-        found = [one for one in part if one.sequence < before] + found
+        part: list[Stored] = []
+        async for page in paging.between(port, topology.DEAD_LETTERS, wanted, begin, before - 1):
+            part = (part + page)[-limit:]
+        found = part + found
         before = begin
     return [read(one) for one in reversed(found[-limit:])]
 

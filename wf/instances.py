@@ -11,7 +11,7 @@ import orjson
 
 from wf import apart, gate, messages, subjects
 from wf.errors import NotFound, WorkflowCancelled, WorkflowFaulted
-from wf.jetstream import topology
+from wf.jetstream import paging, topology
 from wf.jetstream.port import Port, Stored
 
 JsonObject = dict[str, Any]
@@ -173,7 +173,7 @@ async def history(port: Port, instance: str) -> list[HistoryEntry]:
     while True:
         page = await port.scan(topology.WORKFLOW_HISTORY, subject, from_sequence=start, limit=PAGE)
         stored.extend(page)
-        if len(page) < PAGE:
+        if not page:
             return order(parse_history(message) for message in stored)
         start = page[-1].sequence + 1
 
@@ -207,21 +207,20 @@ async def find_many(port: Port, names: Sequence[str]) -> list[Instance]:
     if not names:
         return []
     wanted = [subjects.state(name) for name in names]
-    states = await port.last_many(topology.WORKFLOW_STATES, wanted)
-    instances = (from_stored(states.get(subject)) for subject in wanted)
+    found: dict[str, Instance | None] = {}
+    async for page in paging.last_pages(port, topology.WORKFLOW_STATES, wanted):
+        found.update((subject, from_stored(stored)) for subject, stored in page.items())
+    instances = (found.get(subject) for subject in wanted)
     return [instance for instance in instances if instance is not None]
 
 
 async def _names_between(port: Port, first: int, last: int) -> list[str]:
     """Instances with history from `first` to `last`, the latest first."""
-    page = await port.scan(
-        topology.WORKFLOW_HISTORY,
-        subjects.history(">"),
-        from_sequence=first,
-        limit=last - first + 1,
-    )
-    names = (m.subject.rpartition(".")[2] for m in reversed(page) if m.sequence <= last)
-    return list(dict.fromkeys(names))
+    names: list[str] = []
+    subject = subjects.history(">")
+    async for page in paging.between(port, topology.WORKFLOW_HISTORY, subject, first, last):
+        names += [message.subject.rpartition(".")[2] for message in page]
+    return list(dict.fromkeys(reversed(names)))
 
 
 def parse_history(stored: Stored) -> HistoryEntry:

@@ -289,3 +289,39 @@ async def test_a_closed_connection_ends_the_wait_with_an_error(broker: RealServe
     await js.close()
     with pytest.raises(BrokerError, match="closed"):
         await waiting
+
+
+async def test_large_messages_come_as_many_at_a_time_as_the_window_has_bytes_for(
+    broker: RealServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pull_module, "WINDOW_BYTES", 0)  # then it is what two of the largest take
+    async with connected(broker) as js:
+        await start(js, broker)
+        sizes = [10, 3_000_000, 10, js.max_payload - 4096, 7_000_000, 3_000_000] * 3
+        for size in sizes:
+            (stored,) = await js.publish(TASKS, [Outgoing("activity.tasks.work", b"x" * size)])
+            assert isinstance(stored, Accepted)
+        pull = await js.pull(TASKS, CONSUMER, window=1000)
+        most = 2 * (js.max_payload + pull_module.FRAME_BYTES)
+        seen: list[int] = []
+        async with asyncio.timeout(20):
+            while len(seen) < len(sizes):
+                await js.flush()  # all that was asked for has come
+                assert pull._buffered <= most
+                for delivery in await pull.next(1):
+                    seen.append(len(delivery.data))
+                    js.ack(delivery)
+        assert seen == sizes
+        await pull.stop()
+
+
+async def test_the_largest_message_comes_to_who_asks_for_one(broker: RealServer) -> None:
+    async with connected(broker) as js:
+        await start(js, broker)
+        for _ in range(3):
+            await js.publish(
+                TASKS, [Outgoing("activity.tasks.work", b"x" * (js.max_payload - 4096))]
+            )
+        pull = await js.pull(TASKS, CONSUMER, window=1)
+        assert len(await take(pull, 3)) == 3
+        await pull.stop()

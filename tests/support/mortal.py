@@ -89,4 +89,6 @@ class MortalPull:
 
 # Those that change something, or on whose answer a decision rests. Background work (sweeping,
 # topology, following buckets) is left out so that the numbering of crash points is steady.
-_AWAITED = frozenset({"publish", "publish_batch", "last", "last_many", "at", "ack_floor", "scan"})
+_AWAITED = frozenset(
+    {"publish", "publish_batch", "last", "last_many", "last_some", "at", "ack_floor", "scan"}
+)

@@ -115,3 +115,17 @@ def test_signs_of_life_go_out_for_what_was_silent_long_set_aside_or_not() -> Non
     assert signs.heard == [1, 2]
     assert held.renew(15.0) == 1
     assert held.renew(19.9) == 0
+
+
+def test_bytes_in_hand_are_counted_as_the_events_are() -> None:
+    held = leases()
+    large = Item(Delivery("E", "c", "s", b"x" * 100, None, 1, 1, 0, 0, ""), "i", {"kind": "timer"})
+    held.take(large, 0.0)
+    held.take(large, 1.0)  # delivered again
+    assert held.active_bytes("E") == 100
+    held.set_aside([large])
+    assert held.active_bytes("E") == 0
+    held.bring_back([large])
+    held.drop(large)
+    held.drop(large)
+    assert held.active_bytes("E") == 0

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from nats.nuid import NUID
 
 from wf.jetstream.encode import header_lines, publication
-from wf.jetstream.port import Outcome, Outgoing, Rejected
+from wf.jetstream.port import Outcome, Outgoing, Rejected, Unknown
 from wf.jetstream.replies import NOT_CONNECTED, Flight, Replies
 
 MAX_BATCH = 1000  # messages; the server's limit
@@ -31,6 +31,23 @@ _MAX_DELAY_S = 0.1
 _ATTEMPT_S = 0.2  # with less time left, a refusal is better than an answer that comes too late
 
 _nuid = NUID()
+
+NOT_SENT = Unknown("not sent: what went before it was not answered")
+
+
+def slices(
+    messages: Sequence[Outgoing], limit_bytes: int
+) -> Iterator[tuple[Sequence[Outgoing], int]]:
+    """(part, bytes), each of at most `limit_bytes`, or one message."""
+    start = size = 0
+    for place, message in enumerate(messages):
+        cost = len(message.data) + 300
+        if size + cost > limit_bytes and place > start:
+            yield messages[start:place], size
+            start, size = place, 0
+        size += cost
+    if messages:
+        yield messages[start:], size
 
 
 async def publish_singles(

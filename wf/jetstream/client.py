@@ -12,14 +12,25 @@ from nats import errors
 
 from wf.errors import BrokerError
 from wf.jetstream import api, batch, reads, topology
+from wf.jetstream.allowance import Allowance
 from wf.jetstream.connection import Connection
 from wf.jetstream.encode import publication
-from wf.jetstream.port import Delivery, Outcome, Outgoing, Standing, Stored
+from wf.jetstream.port import (
+    Delivery,
+    Outcome,
+    Outgoing,
+    Standing,
+    Stored,
+    Unknown,
+    total_bytes,
+)
 from wf.jetstream.pull import JetStreamPull
 from wf.jetstream.replies import LOST, Replies
 from wf.jetstream.wire import Wire
 
 CONNECT_S = 10.0
+FLIGHT_BYTES = 16 * 1024 * 1024  # published and not yet answered: as much lies in the broker
+HEARD_BYTES = 16 * 1024 * 1024  # of a core subscription, waiting for its callback
 _PENDING_BYTES = 64 * 1024 * 1024
 
 
@@ -32,6 +43,7 @@ class JetStream:
         self._send = wire.send
         self._replies = Replies(wire, f"{inbox}.r")
         self._pulls = 0
+        self._flights = Allowance(FLIGHT_BYTES)
         wire.on_closed.append(lambda: self._replies.abandon(LOST))
 
     # Deliveries.
@@ -66,12 +78,20 @@ class JetStream:
     async def publish(
         self, stream: str, messages: Sequence[Outgoing], *, timeout_s: float = 5.0
     ) -> list[Outcome]:
-        return await batch.publish_singles(self._replies, messages, timeout_s)
+        outcomes: list[Outcome] = []
+        for part, size in batch.slices(messages, FLIGHT_BYTES // 2):
+            if outcomes and isinstance(outcomes[-1], Unknown):  # no answer: more would only wait
+                outcomes += [batch.NOT_SENT] * len(part)
+                continue
+            async with self._flights.holding(size):
+                outcomes += await batch.publish_singles(self._replies, part, timeout_s)
+        return outcomes
 
     async def publish_batch(
         self, stream: str, messages: Sequence[Outgoing], *, timeout_s: float = 5.0
     ) -> Outcome:
-        return await batch.publish_batch(self._replies, messages, timeout_s)
+        async with self._flights.holding(total_bytes(messages)):
+            return await batch.publish_batch(self._replies, messages, timeout_s)
 
     # Reading.
 
@@ -79,7 +99,12 @@ class JetStream:
         return await reads.last(self._replies, stream, subject, leader=leader)
 
     async def last_many(self, stream: str, subjects: Sequence[str]) -> dict[str, Stored]:
-        return await reads.last_many(self._replies, stream, subjects)
+        return (await reads.last_some(self._replies, stream, subjects, None))[0]
+
+    async def last_some(
+        self, stream: str, subjects: Sequence[str], limit_bytes: int
+    ) -> tuple[dict[str, Stored], bool]:
+        return await reads.last_some(self._replies, stream, subjects, limit_bytes)
 
     async def at(self, stream: str, sequence: int) -> Stored | None:
         return await reads.at(self._replies, stream, sequence)
@@ -200,13 +225,22 @@ async def listen(
 ) -> Callable[[], Awaitable[None]]:
     """A core subscription: the callback gets one message after the other, in order."""
     queue: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()
+    heard = 0
 
     def sink(subject: bytes, reply: bytes, headers: bytes, data: bytes) -> None:
-        queue.put_nowait((subject.decode(), data))
+        nonlocal heard
+        size = len(data) + len(subject)
+        if heard and heard + size > HEARD_BYTES:  # as any message of core NATS, it may get lost
+            logger.bind(subject=subject, bytes=size).warning("broker.message_dropped")
+            return
+        heard += size
+        queue.put_nowait((subject.decode("utf-8", "backslashreplace"), data))
 
     async def run() -> None:
+        nonlocal heard
         while True:
             name, data = await queue.get()
+            heard -= len(data) + len(name.encode())
             try:
                 await callback(name, data)
             except Exception as error:  # noqa: BLE001 — the next message must still be heard

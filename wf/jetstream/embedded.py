@@ -24,6 +24,12 @@ from wf.settings import NatsSettings, Settings
 HOST = "127.0.0.1"
 OLDEST = (2, 15)
 MAX_PAYLOAD = 8 * 1024 * 1024
+# One connection may be asked for more than the server's 64 MiB at once, and be busy for some time:
+# whoever does not read is found out by pings.
+MAX_PENDING = 256 * 1024 * 1024
+WRITE_DEADLINE = "60s"
+# The Go runtime collects more eagerly near this; it is no limit.
+ENVIRONMENT = {"GOMEMLIMIT": "768MiB"}
 SPARE_BYTES = 64 * 1024 * 1024  # less free space than this counts as a full disk
 _PROBE_S = 0.25
 
@@ -242,6 +248,8 @@ def config_text(
         f"server_name: {_quoted(name)}\n"
         f"listen: {_quoted(f'{HOST}:{port}')}\n"
         f"max_payload: {MAX_PAYLOAD}\n"
+        f"max_pending: {MAX_PENDING}\n"
+        f'write_deadline: "{WRITE_DEADLINE}"\n'
         f"log_file: {_quoted(str(log_path))}\n"
         "logfile_size_limit: 16777216\n"
         "logfile_max_num: 3\n"

@@ -130,7 +130,8 @@ class Port(Protocol):
     """What the shell may do with JetStream. All methods are safe to call side by side."""
 
     async def pull(self, stream: str, consumer: str, *, window: int) -> Pull:
-        """Open a pull with at most `window` messages requested ahead."""
+        """Open a pull with at most `window` messages, and a bounded number of bytes, requested
+        ahead."""
 
     # Acknowledgements: fire and forget, flushed with the connection's next write.
     def ack(self, delivery: Delivery) -> None: ...
@@ -144,7 +145,8 @@ class Port(Protocol):
     async def publish(
         self, stream: str, messages: Sequence[Outgoing], *, timeout_s: float = 5.0
     ) -> list[Outcome]:
-        """Pipelined singles: all are sent at once; one outcome each, in order."""
+        """Pipelined singles, all sent at once, or in slices when they are large; one outcome each,
+        in order. `timeout_s` is for each slice."""
 
     async def publish_batch(
         self, stream: str, messages: Sequence[Outgoing], *, timeout_s: float = 5.0
@@ -162,6 +164,12 @@ class Port(Protocol):
     async def last_many(self, stream: str, subjects: Sequence[str]) -> dict[str, Stored]:
         """The last message of each subject that has one (batched direct get, chunked)."""
 
+    async def last_some(
+        self, stream: str, subjects: Sequence[str], limit_bytes: int
+    ) -> tuple[dict[str, Stored], bool]:
+        """The same until `limit_bytes` have come, and whether that is all. There is always one,
+        unless none of the subjects has any."""
+
     async def at(self, stream: str, sequence: int) -> Stored | None: ...
 
     async def scan(
@@ -174,7 +182,8 @@ class Port(Protocol):
         limit: int = 1000,
     ) -> list[Stored]:
         """Messages of `subject` (wildcards allowed) in stream order, from a sequence on, or from
-        a time (milliseconds since 1970) when `from_ms` is given."""
+        a time (milliseconds since 1970) when `from_ms` is given. At most `limit`; fewer when they
+        are large. Only an empty list means that there are no more."""
 
     async def subjects(self, stream: str, subject_filter: str) -> dict[str, int]:
         """subject → message count (STREAM.INFO with subjects_filter)."""

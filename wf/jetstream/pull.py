@@ -3,6 +3,10 @@
 Requests overlap: a new one goes out when half of the window is used up, so the server always has
 one to fill. Each *generation* has an inbox of its own; after a reconnect, a missed heartbeat or a
 deleted consumer a new generation starts and the server forgets the requests of the old one.
+
+The window has a size in bytes besides: each message that is asked for stands for an equal share of
+it, and each request says how many bytes it may bring. The server ends a request that the next
+message does not fit into; it is asked for again when there is room.
 """
 
 from __future__ import annotations
@@ -24,6 +28,8 @@ HEARTBEAT_S = 2.0
 MISSED_HEARTBEATS = 2.5
 FIRST_BACKOFF_S = 0.05
 MAX_BACKOFF_S = 0.5
+WINDOW_BYTES = 24 * 1024 * 1024  # asked for or delivered, and not yet taken
+FRAME_BYTES = 64 * 1024  # what the server counts besides a message's own bytes, at most
 
 _LINGER_S = 5.0  # an abandoned inbox still takes what was under way
 
@@ -31,6 +37,7 @@ IDLE_HEARTBEAT = 100
 NO_MESSAGES = 404
 EXPIRED = 408
 CONFLICT = 409
+TOO_LARGE = "Message Size Exceeds MaxBytes"  # a 409 that ends one request, and nothing else
 NO_RESPONDERS = 503
 
 
@@ -46,6 +53,7 @@ class JetStreamPull:
         self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
         self._window = max(1, window)
         self._buffer: deque[Delivery] = deque()
+        self._buffered = 0  # bytes in the buffer
         self._requested = 0  # asked for and not yet delivered
         self._generation = 0
         self._sid = 0
@@ -76,8 +84,10 @@ class JetStreamPull:
         if len(buffer) <= limit:
             taken = list(buffer)
             buffer.clear()
+            self._buffered = 0
         else:
             taken = [buffer.popleft() for _ in range(limit)]
+            self._buffered -= sum(len(one.data) for one in taken)
         if shrink:
             self._window = max(0, self._window - len(taken))
         self._refill()
@@ -111,7 +121,7 @@ class JetStreamPull:
                 logger.bind(consumer=self.consumer, error=str(error)).info("pull.stop_unconfirmed")
         self._wire.detach(sid)
         rest = list(self._buffer)
-        self._buffer.clear()
+        self._empty()
         self._wake()
         return rest
 
@@ -146,15 +156,25 @@ class JetStreamPull:
         free = self._window - self._requested - len(self._buffer)
         if free <= 0 or free * 2 < self._window:
             return
+        most = self._most_bytes()
+        asked = most * self._requested // self._window
+        room = min(most - asked - self._buffered, most * free // self._window)
+        if room * 2 < most:
+            return
         self._requested += free
         self._heard_at = self._loop.time()
-        body = b'{"batch":%d,"expires":%d,"idle_heartbeat":%d}' % (
+        body = b'{"batch":%d,"max_bytes":%d,"expires":%d,"idle_heartbeat":%d}' % (
             free,
+            room,
             int(EXPIRES_S * 1e9),
             int(HEARTBEAT_S * 1e9),
         )
         inbox = f"{self._inbox}.{self._generation}"
         self._wire.send(publication(self._subject, inbox, "", body))
+
+    def _most_bytes(self) -> int:
+        """Half of it has room for any one message: the largest can always come."""
+        return max(WINDOW_BYTES, 2 * (self._wire.max_payload + FRAME_BYTES))
 
     def _back_off(self, reason: str) -> None:
         """The consumer cannot be pulled from now: ask again a little later."""
@@ -182,6 +202,7 @@ class JetStreamPull:
             return
         self._answered = True
         self._buffer.append(delivery(subject, reply, headers, data))
+        self._buffered += len(data)
         if generation == self._generation:
             self._requested -= 1
             self._backoff_s = FIRST_BACKOFF_S
@@ -197,11 +218,15 @@ class JetStreamPull:
         pending = read_headers(headers).get("Nats-Pending-Messages")
         if status in (NO_MESSAGES, EXPIRED, CONFLICT) and pending is not None:
             self._requested = max(0, self._requested - int(pending))
-            if status != CONFLICT:
+            if status != CONFLICT or description_of(headers) == TOO_LARGE:
                 self._refill()
                 return
         missing = status == NO_RESPONDERS
         self._back_off("no such consumer" if missing else f"{status} {description_of(headers)}")
+
+    def _empty(self) -> None:
+        self._buffer.clear()
+        self._buffered = 0
 
     def _wake(self) -> None:
         if self._waiter is not None:
@@ -215,7 +240,7 @@ class JetStreamPull:
         """What was buffered goes back at once when the connection is whole again."""
         for held in self._buffer:
             self._wire.send(publication(held.reply, "", "", b"-NAK"))
-        self._buffer.clear()
+        self._empty()
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from base64 import b64decode
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -23,6 +22,8 @@ from wf.jetstream.replies import Replies
 
 MANY = 500  # subjects asked for at once; the server refuses more than 1,024
 SCAN = 500  # messages asked for at once
+SCAN_BYTES = 16 * 1024 * 1024  # of one page
+PAGE_BYTES = 8 * 1024 * 1024  # of one answer; the message with which it is full comes whole
 
 END = 204
 NOT_FOUND = 404
@@ -45,18 +46,29 @@ async def at(replies: Replies, stream: str, sequence: int) -> Stored | None:
     return _one(stream, found)
 
 
-async def last_many(replies: Replies, stream: str, subjects: Sequence[str]) -> dict[str, Stored]:
-    """The last message of each subject that has one."""
-
-    async def chunk(names: Sequence[str]) -> list[Stored]:
-        return (await _many(replies, stream, {"multi_last": list(names), "batch": len(names)}))[0]
-
-    chunks = [subjects[start : start + MANY] for start in range(0, len(subjects), MANY)]
-    if len(chunks) == 1:
-        results = [await chunk(chunks[0])]
-    else:
-        results = await asyncio.gather(*(chunk(names) for names in chunks))
-    return {stored.subject: stored for found in results for stored in found}
+async def last_some(
+    replies: Replies, stream: str, subjects: Sequence[str], limit_bytes: int | None
+) -> tuple[dict[str, Stored], bool]:
+    """The last message of each subject that has one, until `limit_bytes` have come; and whether
+    that is all of them."""
+    found: dict[str, Stored] = {}
+    size = 0
+    for start in range(0, len(subjects), MANY):
+        names = list(subjects[start : start + MANY])
+        body: dict[str, Any] = {"multi_last": names, "batch": len(names)}
+        more = True
+        while more:
+            if limit_bytes is not None:
+                if size >= limit_bytes:
+                    return found, False
+                body["max_bytes"] = min(PAGE_BYTES, limit_bytes - size)
+            part, more = await _many(replies, stream, body)
+            found.update((one.subject, one) for one in part)
+            size += sum(len(one.data) for one in part)
+            # Not bound to what was the last at first: what is written meanwhile is read as well.
+            body["seq"] = part[-1].sequence + 1 if part else 1
+            more = more and bool(part)
+    return found, True
 
 
 async def scan(
@@ -70,6 +82,7 @@ async def scan(
         stored = _one(stream, answers)
         return [] if stored is None else [stored]
     found: list[Stored] = []
+    size = 0
     while len(found) < limit:
         body: dict[str, Any] = {"next_by_subj": subject, "batch": min(SCAN, limit - len(found))}
         if from_ms is None or found:
@@ -78,7 +91,8 @@ async def scan(
             body["start_time"] = datetime.fromtimestamp(from_ms / 1000, UTC).isoformat()
         part, more = await _many(replies, stream, body)
         found.extend(part)
-        if not part or not more:
+        size += sum(len(one.data) for one in part)
+        if not part or not more or size >= SCAN_BYTES:
             break
         from_sequence = part[-1].sequence + 1
     return found
@@ -112,7 +126,10 @@ def _one(stream: str, found: list[tuple[bytes, bytes]]) -> Stored | None:
 async def _many(replies: Replies, stream: str, body: dict[str, Any]) -> tuple[list[Stored], bool]:
     """(messages, whether there are more) of a batched direct get."""
     found = await api.collect(
-        replies, f"$JS.API.DIRECT.GET.{stream}", orjson.dumps(body), many=True
+        replies,
+        f"$JS.API.DIRECT.GET.{stream}",
+        orjson.dumps({"max_bytes": PAGE_BYTES, **body}),
+        many=True,
     )
     closing = found[-1][0]
     status = status_of(closing)

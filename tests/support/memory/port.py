@@ -177,6 +177,18 @@ class MemoryPort:
 
         return await self._call(read)
 
+    async def last_some(
+        self, stream: str, subjects: Sequence[str], limit_bytes: int
+    ) -> tuple[dict[str, Stored], bool]:
+        found: dict[str, Stored] = {}
+        size = 0
+        for subject, stored in (await self.last_many(stream, subjects)).items():
+            if size >= limit_bytes:
+                return found, False
+            found[subject] = stored
+            size += len(stored.data)
+        return found, True
+
     async def at(self, stream: str, sequence: int) -> Stored | None:
         def read() -> Stored | None:
             message = self.broker.stream(stream).messages.get(sequence)

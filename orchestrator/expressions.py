@@ -20,11 +20,15 @@ from typing import Any, NamedTuple
 
 import orjson
 import purejq
-from purejq import parser
+from purejq import builtins, ops, parser
+from purejq.errors import JqError
 
 from orchestrator import expression_messages
 from orchestrator.address_space import address_space
 from orchestrator.expression_messages import shorten
+from orchestrator.expression_names import ExpressionRefused as ExpressionRefused
+from orchestrator.expression_names import Names
+from orchestrator.regular_expressions import Pattern, PatternRefused, compile_pattern
 from orchestrator.weighing import exceeds
 from wf import gate
 
@@ -32,25 +36,30 @@ RECURSION_LIMIT = 10_000  # 100,000 overflows the C stack of CPython
 MAX_SOURCE_CHARACTERS = 100_000
 _TOO_DEEP = f"the value nests deeper than {gate.VALUE_DEPTH} levels"
 
-# What would make an evaluation depend on the process, the host or other evaluations.
-REFUSED = {
-    "env": "the environment of the engine is not readable",
-    "input": "there is one input only: use `.` or `$input`",
-    "inputs": "there is one input only: use `.` or `$input`",
-    "input_filename": "there is no input file",
-    "input_line_number": "there is no input file",
-    "debug": "the engine's log is not writable",
-    "stderr": "the engine's log is not writable",
-    "halt": "an expression cannot stop the engine: use `raise` or `then: end`",
-    "halt_error": "an expression cannot stop the engine: use `raise`",
-    "localtime": "it depends on the host's time zone: use `gmtime`",
-    "strflocaltime": "it depends on the host's time zone: use `strftime`",
-}
-_REFUSED_VARIABLES = {"ENV": REFUSED["env"], "__prog_args": "there are no program arguments"}
 _REFUSED_KEYWORDS = ("import", "include")
 
 parse_jq: Callable[[str], Any] = parser.parse
 compile_jq: Callable[[str], Any] = purejq.compile
+jq_error: Callable[[str], Exception] = JqError
+describe_value: Callable[[Any], str] = ops.describe
+
+
+def _regular_expression(pattern: Any, flags: Any) -> tuple[Pattern, bool]:
+    """What stands behind `test`, `match` and the like: jq's dialect, and bounded in time."""
+    if type(pattern) is list and flags is None and 1 <= len(pattern) <= 2:
+        pattern, flags = (*pattern, None)[:2]
+    if type(pattern) is not str:
+        raise jq_error(f"{describe_value(pattern)} cannot be matched, as it is not a string")
+    if flags is not None and type(flags) is not str:
+        raise jq_error(f"{describe_value(flags)} is not a string")
+    try:
+        found = compile_pattern(pattern, flags or "")
+    except PatternRefused as refusal:
+        raise jq_error(f"{refusal} (while regex-compiling {shorten(pattern)})") from None
+    return found, found.is_global
+
+
+builtins._compile_regex = _regular_expression
 
 NOW = "__now_s"  # the variable behind `now`: seconds since 1970, the event's time
 FACTS = frozenset({"deadline", "memory", "depth", "size"})
@@ -73,10 +82,6 @@ class ExpressionError(Exception):
         self.fact = fact
 
 
-class ExpressionRefused(Exception):
-    """The source is not an expression that may be registered; the text says why."""
-
-
 def fact_error(fact: str, source: str) -> ExpressionError:
     """The error that a recorded fact stands for; the same text as when it first happened."""
     remedy = {
@@ -89,12 +94,21 @@ def fact_error(fact: str, source: str) -> ExpressionError:
 
 
 class Expression:
-    """One compiled expression. `variables`: the free ones, without `$`; `now` counts as NOW."""
+    """One compiled expression. `variables`: the free ones, without `$`; `now` counts as NOW.
+    `doubt`: what will fail, such as a regular expression that cannot be used; None if nothing."""
 
-    __slots__ = ("_program", "path", "root", "source", "variables")
+    __slots__ = ("_program", "doubt", "path", "root", "source", "variables")
 
-    def __init__(self, source: str, program: Any, variables: tuple[str, ...], tree: Any) -> None:
+    def __init__(
+        self,
+        source: str,
+        program: Any,
+        variables: tuple[str, ...],
+        tree: Any,
+        doubt: str | None = None,
+    ) -> None:
         self.source = source
+        self.doubt = doubt
         self.variables = variables
         self._program = program
         self.root, self.path = _as_path(tree)
@@ -318,7 +332,7 @@ def compile_expression(source: str) -> Expression:
     if not source.strip():
         raise ExpressionRefused("is empty: write a jq expression, such as `.name`")
     try:
-        names = _Names(parse_jq(source))
+        names = Names(parse_jq(source))
         prefix = f"def now: ${NOW}; " if names.uses_now else ""
         tree = parse_jq(source) if not prefix else parse_jq(prefix + source)
         program = compile_jq(prefix + source)
@@ -326,9 +340,9 @@ def compile_expression(source: str) -> Expression:
         raise ExpressionRefused("nests too deeply") from None
     except Exception as error:  # noqa: BLE001 - whatever the parser raises, the source is refused
         raise ExpressionRefused(_syntax(source, str(error))) from None
-    names.check()
+    names.check(_builtins())
     free = names.free | ({NOW} if names.uses_now else set())
-    return Expression(source, program, tuple(sorted(free)), tree)
+    return Expression(source, program, tuple(sorted(free)), tree, names.doubt)
 
 
 def _syntax(source: str, message: str) -> str:
@@ -336,77 +350,6 @@ def _syntax(source: str, message: str) -> str:
         if f"'{keyword}'" in message and keyword in source:
             return f"uses `{keyword}`, which is refused: an expression stands alone"
     return f"is not valid jq: {expression_messages.syntax(source, message)}"
-
-
-class _Names:
-    """The functions and variables that a tree uses and defines, wherever in it."""
-
-    def __init__(self, tree: Any) -> None:
-        self.calls: set[str] = set()
-        self.used: set[str] = set()
-        self.functions: set[str] = set()
-        self.bound: set[str] = {"__loc__"}
-        pending = [tree]
-        while pending:
-            node = pending.pop()
-            if type(node) is list:
-                pending.extend(node)
-            elif type(node) is tuple and node:
-                pending.extend(self._visit(node))
-
-    def _visit(self, node: tuple[Any, ...]) -> tuple[Any, ...]:
-        kind = node[0]
-        if kind == "const":
-            return ()
-        if kind == "call":
-            self.calls.add(f"{node[1]}/{len(node[2])}")
-            return (node[2],)
-        if kind == "var":
-            self.used.add(node[1])
-            return ()
-        if kind == "pvar":
-            self.bound.add(node[1])
-            return ()
-        if kind == "funcdef":
-            self._define(node[1], node[2])
-            return node[3:]
-        return node if type(kind) is tuple else node[1:]
-
-    def _define(self, name: str, parameters: list[str]) -> None:
-        self.functions.add(f"{name}/{len(parameters)}")
-        for parameter in parameters:
-            bare = parameter.removeprefix("$")
-            self.functions.add(f"{bare}/0")
-            if bare is not parameter:
-                self.bound.add(bare)
-
-    @property
-    def uses_now(self) -> bool:
-        return "now/0" in self.calls
-
-    @property
-    def free(self) -> set[str]:
-        return self.used - self.bound
-
-    def check(self) -> None:
-        """Raise ExpressionRefused for what may not or cannot be called.
-
-        What is refused is refused under that name even when the expression defines it: scopes
-        are not looked at here, and a definition elsewhere must not open a way round.
-        """
-        for variable in sorted(self.used & _REFUSED_VARIABLES.keys()):
-            raise ExpressionRefused(
-                f"uses `${variable}`, which is refused: {_REFUSED_VARIABLES[variable]}"
-            )
-        for call in sorted(self.calls):
-            name = call.partition("/")[0]
-            if name in REFUSED:
-                raise ExpressionRefused(f"uses `{name}`, which is refused: {REFUSED[name]}")
-            if call not in self.functions and call not in _builtins():
-                known = [one for one in _builtins() if one.partition("/")[0] not in REFUSED]
-                raise ExpressionRefused(
-                    expression_messages.unknown_function(call, [*known, *self.functions])
-                )
 
 
 @lru_cache(maxsize=1)

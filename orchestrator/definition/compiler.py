@@ -85,6 +85,8 @@ class Compiler:
         except ExpressionRefused as refusal:
             self.problems.add(pointer, f"the expression {refusal}")
             return None
+        if compiled.doubt is not None:
+            self.problems.newly(pointer, f"the expression {compiled.doubt}")
         self.referred.update(compiled.variables)
         for name in compiled.variables:
             if name in known or name in scope.variables:

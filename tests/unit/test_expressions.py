@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator import expressions
+from orchestrator.expression_names import REFUSED
 from orchestrator.expressions import (
     NOW,
-    REFUSED,
     ExpressionError,
     ExpressionLimits,
     ExpressionRefused,

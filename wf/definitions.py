@@ -66,31 +66,26 @@ async def register(port: Port, definition: RegisteredDefinition) -> Literal["cre
     """
     # Not by the clock, which may be set back: then events would seem to be from before.
     newest = await port.last_sequence(topology.CLOUD_EVENTS)
-    expected = 0
-    for _ in range(5):  # each further turn means that somebody else wrote in between
-        outcome = await store_one(
-            port,
-            topology.WORKFLOW_DEFINITIONS,
-            Outgoing(
-                definition.subject,
-                definition.body,
-                expected=expected,
-                headers={EVENTS_BEFORE: str(newest)},
-            ),
-        )
+    message = Outgoing(
+        definition.subject, definition.body, expected=0, headers={EVENTS_BEFORE: str(newest)}
+    )
+    for _ in range(5):  # each further turn means that a marker has just gone
+        outcome = await store_one(port, topology.WORKFLOW_DEFINITIONS, message)
         if isinstance(outcome, Accepted):
             return "created"
         if outcome.code != WRONG_LAST_SEQUENCE:
             raise refused(topology.WORKFLOW_DEFINITIONS, outcome)
         stored = await port.last(topology.WORKFLOW_DEFINITIONS, definition.subject, leader=True)
         if stored is None:
-            expected = 0
-        elif stored.is_marker:
-            expected = stored.sequence
-        elif _same(stored.data, definition.body):
+            continue
+        if stored.is_marker:
+            raise DefinitionConflict(
+                f"{definition.title} was deleted, and instances of it may still be there: give the "
+                "definition a new document.version"
+            )
+        if _same(stored.data, definition.body):
             return "unchanged"
-        else:
-            raise DefinitionConflict(conflict_text(definition, stored.data))
+        raise DefinitionConflict(conflict_text(definition, stored.data))
     raise BrokerError(
         f"definition {definition.title} keeps changing on the broker: deploy it again"
     )
@@ -130,8 +125,18 @@ async def remove(port: Port, definition: RegisteredDefinition) -> None:
     stored = await port.last(topology.WORKFLOW_DEFINITIONS, definition.subject, leader=True)
     if stored is None or stored.is_marker:
         raise NotFound(f"{definition.title} is not registered")
-    headers = {"KV-Operation": "DEL"}
-    marker = Outgoing(definition.subject, b"", expected=stored.sequence, headers=headers)
+    await delete(port, definition)
+
+
+async def delete(port: Port, definition: RegisteredDefinition) -> None:
+    """Take a version out of the bucket, whoever needs it; only the engine's credentials may.
+
+    The bucket takes one message of each subject, so room is made first. The marker tells the engine,
+    and goes by itself. Raises BrokerError.
+    """
+    await port.purge(topology.WORKFLOW_DEFINITIONS, subject=definition.subject)
+    headers, ttl_s = {"KV-Operation": "DEL"}, int(topology.MARKER_TTL_S)
+    marker = Outgoing(definition.subject, b"", expected=0, ttl_s=ttl_s, headers=headers)
     outcome = await store_one(port, topology.WORKFLOW_DEFINITIONS, marker)
     if isinstance(outcome, Rejected):
         raise refused(topology.WORKFLOW_DEFINITIONS, outcome)

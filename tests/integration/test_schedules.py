@@ -12,7 +12,7 @@ import pytest
 from tests.support.engine import deploy, ended, engine, settled, start
 from tests.support.server import RealServer
 from tests.support.waiting import eventually
-from wf import schedules, subjects
+from wf import definitions, schedules, subjects
 from wf.ids import scheduled_id
 from wf.jetstream import topology
 from wf.jetstream.client import JetStream
@@ -104,10 +104,8 @@ async def test_the_schedule_of_a_deleted_definition_is_removed(
     await deploy(js, flow("{cron: '0 2 * * *'}"))
     async with engine(nats_server):
         assert await next_due(js) is not None
-    subject = subjects.definition("default", "tick", "1.0.0")
-    await js.publish(
-        topology.WORKFLOW_DEFINITIONS, [Outgoing(subject, b"", headers={"KV-Operation": "DEL"})]
-    )
+    [tick] = await definitions.registered(js)
+    await definitions.delete(js, tick)
     async with engine(nats_server):
         assert await next_due(js) is None
 

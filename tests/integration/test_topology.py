@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from wf import subjects
 from wf.errors import BrokerError, MessageError
 from wf.jetstream import topology
 from wf.jetstream.client import JetStream
-from wf.jetstream.port import Accepted, Delivery, Outgoing
+from wf.jetstream.port import Accepted, Delivery, Outgoing, Rejected
 from wf.settings import OrchestratorLimits, OrchestratorSettings
 
 EVENTS = topology.WORKFLOW_EVENTS
@@ -203,3 +204,83 @@ def test_a_server_that_is_too_old_is_refused_with_the_remedy(version: str) -> No
 @pytest.mark.parametrize("version", ["2.15.0", "2.15.1", "v2.16", "3.0.0-beta"])
 def test_a_newer_server_is_taken(version: str) -> None:
     topology.check_version(version)
+
+
+# What no header and no request may do, whoever sends it
+
+
+def put(subject: str, **more: Any) -> Outgoing:
+    return Outgoing(subject, b"{}", **more)
+
+
+@pytest.mark.parametrize(
+    ("stream", "subject"),
+    [
+        ("KV_WORKFLOW_DEFINITIONS", "$KV.WORKFLOW_DEFINITIONS.default.evil.1.0.0"),
+        ("KV_ACTIVITY_CATALOG", "$KV.ACTIVITY_CATALOG.evil"),
+        ("KV_POOL_STATUS", "$KV.POOL_STATUS.host.evil"),
+        ("WORKFLOW_EVENTS", "workflow.signal.received.evil.x"),
+        ("ACTIVITY_TASKS", "activity.tasks.evil"),
+        ("WORKFLOW_HISTORY", "workflow.history.evil"),
+        ("CLOUD_EVENTS", "cloudevents.evil"),
+        ("DEAD_LETTERS", "dead.message.evil"),
+    ],
+)
+@pytest.mark.parametrize("rollup", ["all", "sub"])
+async def test_a_stream_that_others_write_to_takes_no_rollup(
+    js: JetStream, stream: str, subject: str, rollup: str
+) -> None:
+    [outcome] = await js.publish(stream, [put(subject, headers={"Nats-Rollup": rollup})])
+    assert isinstance(outcome, Rejected)
+    assert outcome.description == "rollup not permitted"
+
+
+@pytest.mark.parametrize(
+    "stream", sorted(ALL_STREAMS - {"DEAD_LETTERS"})
+)  # `wf dead-letters drop` deletes those
+async def test_single_messages_are_never_deleted(js: JetStream, stream: str) -> None:
+    with pytest.raises(BrokerError, match="not permitted"):
+        await js.api(f"STREAM.MSG.DELETE.{stream}", {"seq": 1})
+
+
+async def test_a_version_of_a_definition_is_stored_once_and_never_changed(js: JetStream) -> None:
+    subject = subjects.definition("default", "once", "1.0.0")
+    bucket = topology.WORKFLOW_DEFINITIONS
+    [first] = await js.publish(bucket, [put(subject)])
+    assert isinstance(first, Accepted)
+    attempts = [
+        put(subject),
+        put(subject, expected=first.sequence),
+        put(subject, ttl_s=1),
+        put(subject, headers={"KV-Operation": "DEL"}),
+        put(subject, headers={"KV-Operation": "PURGE"}),
+        put(subject, headers={"KV-Operation": "PURGE", "Nats-Rollup": "sub"}),
+    ]
+    assert all(isinstance(one, Rejected) for one in await js.publish(bucket, attempts))
+    batched = await js.publish_batch(bucket, [put(subject), put(f"{subject}.1")])
+    assert isinstance(batched, Rejected)
+    stored = await js.last(bucket, subject)
+    assert stored is not None
+    assert stored.sequence == first.sequence
+
+
+async def test_buckets_of_an_earlier_version_are_closed_in_place(
+    js: JetStream, nats_server: RealServer
+) -> None:
+    subject = subjects.definition("default", "kept", "1.0.0")
+    await js.publish(topology.WORKFLOW_DEFINITIONS, [put(subject)])
+    names = ["KV_WORKFLOW_DEFINITIONS", "KV_ACTIVITY_CATALOG", "KV_POOL_STATUS"]
+    for name in names:
+        config = (await js.api(f"STREAM.INFO.{name}"))["config"]
+        open_ones = {
+            "allow_rollup_hdrs": True,
+            "subject_delete_marker_ttl": topology.nanoseconds(topology.MARKER_TTL_S),
+            "discard_new_per_subject": False,
+        }
+        await js.api(f"STREAM.UPDATE.{name}", {**config, **open_ones})
+    assert await topology.ensure(js, nats_server.settings()) == names
+    assert await js.last(topology.WORKFLOW_DEFINITIONS, subject) is not None
+    [outcome] = await js.publish(
+        topology.WORKFLOW_DEFINITIONS, [put(f"{subject}.2", headers={"Nats-Rollup": "all"})]
+    )
+    assert isinstance(outcome, Rejected)

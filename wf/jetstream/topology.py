@@ -112,7 +112,7 @@ def assets(settings: Settings) -> list[StreamAsset]:
         ),
         _timers(),
         _bucket(STATES_BUCKET),
-        _bucket(DEFINITIONS_BUCKET),
+        _shared_bucket(DEFINITIONS_BUCKET, discard_new_per_subject=True),
         _stream(
             WORKFLOW_HISTORY,
             ["workflow.history.*"],
@@ -121,9 +121,9 @@ def assets(settings: Settings) -> list[StreamAsset]:
         _read(_bucket(LISTENERS_BUCKET), READ_BACK),
         _bucket(COLLECTIONS_BUCKET),
         _read(_bucket(PLACES_BUCKET), ADMISSION),
-        _bucket(CATALOG_BUCKET),
-        _bucket(POOL_STATUS_BUCKET, max_age=nanoseconds(POOL_STATUS_AGE_S)),
-        _stream(DEAD_LETTERS, ["dead.>"], max_msgs=MAX_DEAD_LETTERS),
+        _shared_bucket(CATALOG_BUCKET),
+        _shared_bucket(POOL_STATUS_BUCKET, max_age=nanoseconds(POOL_STATUS_AGE_S)),
+        _stream(DEAD_LETTERS, ["dead.>"], max_msgs=MAX_DEAD_LETTERS, deny_delete=False),
         _read(
             _stream(CLOUD_EVENTS, ["cloudevents.>"], max_age=nanoseconds(CLOUD_EVENTS_AGE_S)),
             LISTENERS,
@@ -149,6 +149,8 @@ def _stream(name: str, subject_list: list[str], **more: Any) -> StreamAsset:
         "duplicate_window": nanoseconds(DEDUPE_WINDOW_S),
         "allow_direct": True,
         "allow_atomic": True,
+        "allow_rollup_hdrs": False,
+        "deny_delete": True,
         **more,
     }
     age = config["max_age"]
@@ -158,17 +160,26 @@ def _stream(name: str, subject_list: list[str], **more: Any) -> StreamAsset:
 
 
 def _bucket(bucket: str, **more: Any) -> StreamAsset:
-    return _stream(
-        f"KV_{bucket}",
-        [f"$KV.{bucket}.>"],
-        discard="new",
-        max_msgs_per_subject=1,
+    """A bucket that the engine alone writes: its keys may expire and leave markers. The server
+    allows those only together with rollups, by which one message wipes the whole bucket."""
+    return _shared_bucket(
+        bucket,
         allow_rollup_hdrs=True,
-        deny_delete=True,
-        allow_msg_ttl=True,
         subject_delete_marker_ttl=nanoseconds(MARKER_TTL_S),
         **more,
     )
+
+
+def _shared_bucket(bucket: str, **more: Any) -> StreamAsset:
+    """A bucket that others write as well: without rollups, so without markers of expired keys."""
+    config: Config = {
+        "discard": "new",
+        "max_msgs_per_subject": 1,
+        "allow_msg_ttl": True,
+        "subject_delete_marker_ttl": 0,
+        **more,
+    }
+    return _stream(f"KV_{bucket}", [f"$KV.{bucket}.>"], **config)
 
 
 def _events() -> StreamAsset:

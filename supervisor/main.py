@@ -16,6 +16,7 @@ from loguru import logger
 from supervisor import entrypoints
 from supervisor.commands import ConfigOption, complain, register
 from supervisor.configuration import Configuration, read, read_again
+from supervisor.credentials import app as credentials_app
 from supervisor.daemon import Daemon
 from supervisor.guard import Guard
 from supervisor.init import make_pool
@@ -88,6 +89,7 @@ def init_command(
 
 
 register(app)
+app.add_typer(credentials_app, name="credentials")
 
 
 def run(

@@ -19,8 +19,10 @@ from tests.support.waiting import eventually, eventually_sync
 from wf import state, subjects
 from wf.errors import BrokerError
 from wf.jetstream import embedded, topology
+from wf.jetstream.accounts import Login
 from wf.jetstream.client import JetStream, connect
 from wf.jetstream.connection import Connection, from_settings
+from wf.jetstream.permissions import permissions
 from wf.jetstream.port import Accepted, Outgoing, Rejected
 from wf.settings import Settings
 
@@ -117,7 +119,7 @@ def test_the_configuration_syncs_always_unless_told_otherwise(tmp_path: Path) ->
             name="wf-test",
             port=4222,
             log_path=tmp_path / "log",
-            passwords={"worker": 'with " and \\'},
+            logins=[Login("worker", 'with " and \\', permissions("worker"), "worker")],
         )
 
     assert "sync_interval: always" in text()

@@ -16,7 +16,6 @@ from wf import definitions, schedules, subjects
 from wf.ids import scheduled_id
 from wf.jetstream import topology
 from wf.jetstream.client import JetStream
-from wf.jetstream.port import Outgoing
 
 POINTS = 16
 

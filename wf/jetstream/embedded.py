@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import re
-import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ import orjson
 
 from wf import state
 from wf.errors import BrokerError
-from wf.jetstream.permissions import Permissions, permissions
+from wf.jetstream.accounts import ENGINE, Login, accounts_text, quoted
+from wf.jetstream.logins import logins
 from wf.settings import NatsSettings, Settings
 
 HOST = "127.0.0.1"
@@ -59,19 +61,70 @@ def prepare(settings: Settings) -> Broker:
     state.make_private(state.credentials_file(settings, "any").parent)
     check_store(nats.store_dir)
     port = choose_port(settings)
-    passwords = {role: password(settings, role) for role in state.ROLES}
-    name = f"wf-{settings.supervisor.name}"
-    log_path = state.broker_log_file(settings)
-    config_path = state.broker_config_file(settings)
-    config = config_text(nats, name=name, port=port, log_path=log_path, passwords=passwords)
-    state.write_private(config_path, config.encode())
+    adopt_store(nats.store_dir)
+    write_config(settings, port)
     return Broker(
-        argv=[str(binary), "--config", str(config_path)],
+        argv=[str(binary), "--config", str(state.broker_config_file(settings))],
         port=port,
         url=f"nats://{HOST}:{port}",
-        log_path=log_path,
-        name=name,
+        log_path=state.broker_log_file(settings),
+        name=server_name(settings),
     )
+
+
+def server_name(settings: Settings) -> str:
+    return f"wf-{settings.supervisor.name}"
+
+
+def write_config(settings: Settings, port: int) -> None:
+    """Write the broker's configuration, with every login there is. Raises BrokerError."""
+    config = config_text(
+        settings.nats,
+        name=server_name(settings),
+        port=port,
+        log_path=state.broker_log_file(settings),
+        logins=logins(settings),
+    )
+    state.write_private(state.broker_config_file(settings), config.encode())
+
+
+def adopt_store(store_dir: Path) -> None:
+    """Give what a version without accounts has stored to the engine's. Raises BrokerError."""
+    old, new = (store_dir / "jetstream" / account for account in ("$G", ENGINE))
+    if not (old / "streams").is_dir():
+        return
+    if new.exists():
+        raise BrokerError(
+            f"{old} and {new} both hold streams: an earlier version ran on this store after this "
+            "one; move the one that is not wanted out of the way"
+        )
+    try:
+        old.rename(new)
+    except OSError as error:
+        raise BrokerError(f"{old}: cannot be renamed to {new} ({error.strerror})") from error
+
+
+def reload(settings: Settings) -> bool:
+    """Have the running broker read its logins anew; False: none runs. Raises BrokerError."""
+    endpoint = _endpoint(settings)
+    pid, port = endpoint.get("pid"), endpoint.get("port")
+    if not isinstance(pid, int) or not isinstance(port, int) or not _is_ours(settings, pid):
+        return False
+    write_config(settings, port)
+    try:
+        os.kill(pid, signal.SIGHUP)
+    except ProcessLookupError:
+        return False  # it has just ended; the next one reads them
+    return True
+
+
+def _is_ours(settings: Settings, pid: int) -> bool:
+    """Whether the process runs with our configuration: pids are used again."""
+    try:
+        arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    return str(state.broker_config_file(settings)).encode() in arguments
 
 
 def write_endpoint(settings: Settings, broker: Broker, pid: int) -> None:
@@ -214,60 +267,26 @@ def server_info(port: int, timeout_s: float) -> dict[str, Any] | None:
     return info if isinstance(info, dict) and "server_name" in info else None
 
 
-def password(settings: Settings, role: str) -> str:
-    """The role's password, made and stored at first use. Raises BrokerError."""
-    path = state.credentials_file(settings, role)
-    try:
-        known = orjson.loads(path.read_bytes())
-        if isinstance(known, dict) and isinstance(known.get("password"), str):
-            return str(known["password"])
-    except (FileNotFoundError, orjson.JSONDecodeError):
-        pass  # made below
-    except OSError as error:
-        raise BrokerError(
-            f"{path}: cannot be read ({error.strerror}); run as the user that owns it"
-        ) from error
-    made = secrets.token_urlsafe(24)
-    state.write_private(path, orjson.dumps({"user": role, "password": made}) + b"\n")
-    return made
-
-
 def config_text(
-    nats: NatsSettings, *, name: str, port: int, log_path: Path, passwords: dict[str, str]
+    nats: NatsSettings, *, name: str, port: int, log_path: Path, logins: Sequence[Login]
 ) -> str:
     """The configuration of nats-server. Pure."""
-    store = [f"store_dir: {_quoted(str(nats.store_dir))}"]
+    store = [f"store_dir: {quoted(str(nats.store_dir))}"]
     if nats.sync == "always":
         store.append("sync_interval: always")
     if nats.max_store:
         store.append(f"max_file_store: {nats.max_store}")
-    users = "\n".join(_user(role, secret, permissions(role)) for role, secret in passwords.items())
     lines = "\n".join(f"  {line}" for line in store)
     return (
         "# Written by wf-supervisor at every start: changes here are lost.\n"
-        f"server_name: {_quoted(name)}\n"
-        f"listen: {_quoted(f'{HOST}:{port}')}\n"
+        f"server_name: {quoted(name)}\n"
+        f"listen: {quoted(f'{HOST}:{port}')}\n"
         f"max_payload: {MAX_PAYLOAD}\n"
         f"max_pending: {MAX_PENDING}\n"
         f'write_deadline: "{WRITE_DEADLINE}"\n'
-        f"log_file: {_quoted(str(log_path))}\n"
+        f"log_file: {quoted(str(log_path))}\n"
         "logfile_size_limit: 16777216\n"
         "logfile_max_num: 3\n"
         f"jetstream {{\n{lines}\n}}\n"
-        f"authorization {{\n  users = [\n{users}\n  ]\n}}\n"
+        f"{accounts_text(logins)}"
     )
-
-
-def _user(role: str, secret: str, allowed: Permissions) -> str:
-    publish = ", ".join(_quoted(subject) for subject in allowed.publish)
-    subscribe = ", ".join(_quoted(subject) for subject in allowed.subscribe)
-    return (
-        f"    {{ user: {_quoted(role)}, password: {_quoted(secret)}, permissions: {{\n"
-        f"        publish: {{ allow: [{publish}] }}\n"
-        f"        subscribe: {{ allow: [{subscribe}] }}\n"
-        "    } }"
-    )
-
-
-def _quoted(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from wf import subjects
 
 _CLIENT_READS = (
     "KV_WORKFLOW_STATES",
@@ -43,16 +46,27 @@ def permissions(role: str) -> Permissions:
     return Permissions(_PUBLISH[role], (f"_INBOX_{role}.>", *_SUBSCRIBE.get(role, ())))
 
 
+def worker_permissions(activities: Sequence[str]) -> Permissions:
+    """Those of a worker of these activities and no others."""
+    own = [subject for activity in activities for subject in _serving(activity)]
+    return Permissions((*own, *reading("KV_ACTIVITY_CATALOG")), ("_INBOX_worker.>",))
+
+
+def _serving(activity: str) -> tuple[str, ...]:
+    """What it takes to serve one activity; `*` stands for any."""
+    consumer = "*" if activity == "*" else subjects.task_consumer(activity)
+    return (
+        f"$JS.API.CONSUMER.INFO.ACTIVITY_TASKS.{consumer}",
+        f"$JS.API.CONSUMER.MSG.NEXT.ACTIVITY_TASKS.{consumer}",
+        f"$JS.ACK.ACTIVITY_TASKS.{consumer}.>",
+        subjects.catalog(activity),
+        subjects.completed("*", activity),
+        subjects.dead_letter("message", activity),
+    )
+
+
 _PUBLISH = {
-    "worker": (
-        "$JS.API.CONSUMER.INFO.ACTIVITY_TASKS.*",
-        "$JS.API.CONSUMER.MSG.NEXT.ACTIVITY_TASKS.*",
-        "$JS.ACK.ACTIVITY_TASKS.>",
-        "$KV.ACTIVITY_CATALOG.*",
-        "workflow.activity.completed.*.*",
-        "dead.message.*",
-        *reading("KV_ACTIVITY_CATALOG"),
-    ),
+    "worker": (*_serving("*"), *reading("KV_ACTIVITY_CATALOG")),
     "client": (
         "workflow.start.>",
         "workflow.signal.received.>",

@@ -7,6 +7,11 @@ deleted consumer a new generation starts and the server forgets the requests of 
 The window has a size in bytes besides: each message that is asked for stands for an equal share of
 it, and each request says how many bytes it may bring. The server ends a request that the next
 message does not fit into; it is asked for again when there is room.
+
+An inbox is left in two steps. Over a border of accounts the server finds out at the time when the
+consumer takes a request in whose inbox it is; an inbox that is gone by then seems to be there for
+ever, and what is delivered to it is lost until `ack_wait`. So a last request goes there that cannot
+be read: its refusal says that all before it have been taken in.
 """
 
 from __future__ import annotations
@@ -31,6 +36,7 @@ MAX_BACKOFF_S = 0.5
 WINDOW_BYTES = 24 * 1024 * 1024  # asked for or delivered, and not yet taken
 FRAME_BYTES = 64 * 1024  # what the server counts besides a message's own bytes, at most
 
+_STOP_S = 2.0
 _LINGER_S = 5.0  # an abandoned inbox still takes what was under way
 
 IDLE_HEARTBEAT = 100
@@ -39,6 +45,9 @@ EXPIRED = 408
 CONFLICT = 409
 TOO_LARGE = "Message Size Exceeds MaxBytes"  # a 409 that ends one request, and nothing else
 NO_RESPONDERS = 503
+
+_LAST = b"{"  # a request that cannot be read
+_REFUSED = frozenset({400, NO_RESPONDERS})  # the answers to it
 
 
 class JetStreamPull:
@@ -57,6 +66,8 @@ class JetStreamPull:
         self._requested = 0  # asked for and not yet delivered
         self._generation = 0
         self._sid = 0
+        self._left: dict[int, int] = {}  # generation → subscription, until its last answer
+        self._all_left: asyncio.Future[None] | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._stopped = False
         self._backoff_s = FIRST_BACKOFF_S
@@ -112,14 +123,15 @@ class JetStreamPull:
         self._wire.on_lost.remove(self._lost)
         self._wire.on_back.remove(self._renew)
         self._wire.on_closed.remove(self._wake)
-        sid = self._sid
         if self._wire.is_connected:
-            self._wire.detach(sid, linger_s=_LINGER_S)
+            self._leave()
             try:
-                await self._wire.flush(2)  # what was under way has arrived after this
+                async with asyncio.timeout(_STOP_S):
+                    await self._answers()
+                    await self._wire.flush(_STOP_S)  # what was under way has arrived after this
             except (OSError, TimeoutError, errors.Error) as error:
                 logger.bind(consumer=self.consumer, error=str(error)).info("pull.stop_unconfirmed")
-        self._wire.detach(sid)
+        self._forget()
         rest = list(self._buffer)
         self._empty()
         self._wake()
@@ -144,11 +156,37 @@ class JetStreamPull:
         self._refill()
 
     def _leave(self) -> None:
+        """Ask for nothing more in this inbox, and close it once the server has all requests."""
         if self._sid:
-            self._wire.detach(self._sid, linger_s=_LINGER_S)
+            generation = self._generation
+            self._left[generation] = self._sid
             self._sid = 0
+            inbox = f"{self._inbox}.{generation}"
+            self._wire.send(publication(self._subject, inbox, "", _LAST))
+            self._loop.call_later(_LINGER_S, self._close, generation)
         self._generation += 1
         self._requested = 0
+
+    def _close(self, generation: int) -> None:
+        """The inbox's last answer has come, or is not waited for any longer."""
+        sid = self._left.pop(generation, 0)
+        if sid:
+            self._wire.detach(sid, linger_s=_LINGER_S)
+        if not self._left and self._all_left is not None and not self._all_left.done():
+            self._all_left.set_result(None)
+
+    def _forget(self) -> None:
+        """Close every inbox at once: there is no connection, or nothing is wanted any more."""
+        for sid in (self._sid, *self._left.values()):
+            self._wire.detach(sid)
+        self._sid = 0
+        self._left.clear()
+
+    async def _answers(self) -> None:
+        """Wait until every inbox that was left is closed."""
+        if self._left:
+            self._all_left = self._loop.create_future()
+            await self._all_left
 
     def _refill(self) -> None:
         if self._stopped or not self._sid or not self._wire.is_connected:
@@ -199,6 +237,8 @@ class JetStreamPull:
         if not reply.startswith(b"$JS.ACK."):
             if headers and generation == self._generation:
                 self._status(headers)
+            elif headers and status_of(headers) in _REFUSED:
+                self._close(generation)
             return
         self._answered = True
         self._buffer.append(delivery(subject, reply, headers, data))
@@ -244,6 +284,7 @@ class JetStreamPull:
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None
+        self._forget()
         self._leave()
 
     def _watch(self) -> None:

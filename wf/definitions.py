@@ -131,8 +131,8 @@ async def remove(port: Port, definition: RegisteredDefinition) -> None:
 async def delete(port: Port, definition: RegisteredDefinition) -> None:
     """Take a version out of the bucket, whoever needs it; only the engine's credentials may.
 
-    The bucket takes one message of each subject, so room is made first. The marker tells the engine,
-    and goes by itself. Raises BrokerError.
+    The bucket takes one message of each subject, so room is made first. The marker tells the
+    engine, and goes by itself. Raises BrokerError.
     """
     await port.purge(topology.WORKFLOW_DEFINITIONS, subject=definition.subject)
     headers, ttl_s = {"KV-Operation": "DEL"}, int(topology.MARKER_TTL_S)

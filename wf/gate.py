@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import math
 import re
+from dataclasses import fields, is_dataclass
+from enum import Enum
 from typing import Any
 
 import orjson
@@ -26,7 +28,18 @@ _SHORTEST_TOO_LONG = 19  # digits of 2**63
 _ZEROS = b"0" * _SHORTEST_TOO_LONG
 _DIGITS_TO_ZERO = bytes.maketrans(b"123456789", b"0" * 9)
 _INTEGER = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|(-?[0-9]++)(?![.eE])|[0-9.eE+-]++', re.DOTALL)
-_STRICT = json.JSONEncoder(allow_nan=False, check_circular=False, default=lambda _: None)
+
+
+def _inside(value: Any) -> Any:
+    """What orjson writes of a type that it knows and json does not, as far as it can hold NaN."""
+    if isinstance(value, Enum):
+        return value.value
+    if is_dataclass(value):
+        return {field.name: getattr(value, field.name, None) for field in fields(value)}
+    return None
+
+
+_STRICT = json.JSONEncoder(allow_nan=False, check_circular=False, default=_inside)
 
 
 def decode(data: bytes | str, what: str = "message", *, depth: int = MAX_DEPTH) -> Any:

@@ -22,14 +22,25 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, with_c
 from pydantic.errors import PydanticUserError
 from pydantic_core import to_jsonable_python
 
-from wf import plain, problem
+from wf import gate, plain, problem
 from wf.activity import location
 from wf.context import Context
-from wf.errors import ConfigError, NonRetryable
+from wf.errors import ConfigError, MessageError, NonRetryable
+from wf.jsonable import check_lossless
 from wf.messages import JsonObject
 
 _PROBLEMS_SHOWN = 20
+_SCALARS = (str, int, float, types.NoneType)
 Adapter = TypeAdapter[Any] | plain.PlainAdapter
+
+
+def _is_json(value: Any) -> bool:
+    """Whether it is JSON data already: a quick look in C."""
+    try:
+        gate.encode(value)
+    except MessageError:
+        return False
+    return True
 
 
 class InvalidInput(NonRetryable):
@@ -77,11 +88,15 @@ class Signature:
             return value
         try:
             checked = self.returns.validator.validate_python(value)
+            if not isinstance(checked, _SCALARS) and not _is_json(checked):
+                check_lossless(checked, "return value")
             return self.returns.serializer.to_python(checked, mode="json", by_alias=True)
         except ValidationError as error:
             raise InvalidOutput("return value: " + _sentences(error)) from None
         except pydantic_core.PydanticSerializationError as error:
-            raise InvalidOutput(f"return value is not JSON: {error}") from None
+            raise InvalidOutput(f"return value is not JSON: {gate.text(error)}") from None
+        except MessageError as error:
+            raise InvalidOutput(str(error)) from None
 
     def _by_name(self, given: Any) -> dict[str, Any]:
         if isinstance(given, dict):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections import deque
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wf import activity, messages
+from tests.support.lanes import Answers, delivery, fail_the_test, hold, make_lane, run_all, settings
+from wf import activity
 from wf.activity import ActivityDefinition
 from wf.errors import ConfigError, MessageError
-from wf.jetstream.port import Accepted, Delivery, Outcome, Outgoing, Rejected, Unknown
+from wf.jetstream.port import Accepted, Outcome, Outgoing, Rejected, Unknown
 from wf.loading import load
 from wf.retry import Retry
-from wf.settings import PoolSettings, RetrySettings, Settings
+from wf.settings import PoolSettings, RetrySettings
 from wf.worker import publisher as publishing
 from wf.worker.held import Held, parse
 from wf.worker.lane import Lane
@@ -30,7 +29,7 @@ from wf.worker.policy import catalog_entry, effective
 from wf.worker.prefetch import LIMIT, Prefetch
 from wf.worker.publisher import BATCH_FROM, BATCH_LIMIT, OPEN_BATCHES, Publisher, plan
 from wf.worker.puller import Puller
-from wf.worker.result import Results, dead_message
+from wf.worker.result import dead_message
 from wf.worker.runner import Runner
 from wf.worker.surplus import take_surplus
 from wf.worker.watch import task_limit
@@ -92,80 +91,11 @@ async def huge_number():
 """
 
 
-def settings(**pools: PoolSettings) -> Settings:
-    here = Path("/")
-    return Settings(path=here, activities_dir=here, workflows_dir=here, pools=pools)
-
-
 @pytest.fixture
 def definitions(tmp_path: Path) -> dict[str, ActivityDefinition]:
     path = tmp_path / "module.py"
     path.write_text(MODULE)
     return {definition.name: definition for definition in load(path)}
-
-
-def make_lane(definition: ActivityDefinition, **pool: Any) -> Lane:
-    policy = effective(settings(pool=PoolSettings(**pool)), "pool", definition.options)
-    results = Results(definition.name, policy.retry, 1_000_000, definition.path, "host/worker")
-    return Lane(definition, policy, results, Prefetch(policy.concurrency, policy.prefetch))
-
-
-def delivery(sequence: int = 1, input: Any = None, **changed: Any) -> Delivery:
-    body = messages.task_body(
-        instance=f"order-{sequence}", workflow="order", version="1", run=1, attempt=1,
-        pointer="/do/0/a", input=input,
-    )  # fmt: skip
-    body.update(changed)
-    return Delivery(
-        "ACTIVITY_TASKS", "c", "activity.tasks.echo", orjson.dumps(body), None, sequence, 1, 0, 0,
-        f"reply.{sequence}",
-    )  # fmt: skip
-
-
-def hold(lane: Lane, *deliveries: Delivery) -> list[Held]:
-    made = [parse(one) for one in deliveries]
-    for held in made:
-        lane.held[held.delivery.sequence] = held
-        lane.waiting.append(held)
-    return made
-
-
-class Answers:
-    """A port whose stream answers as told: one entry of `script` per call, then acceptance."""
-
-    max_payload = 1_000_000
-
-    def __init__(self, script: Sequence[Callable[[Outgoing], Outcome]] = ()) -> None:
-        self.script = deque(script)
-        self.calls: list[tuple[str, int]] = []
-        self.log: list[str] = []
-        self.gate: asyncio.Event | None = None
-
-    async def _answer(self, kind: str, sent: Sequence[Outgoing]) -> Callable[[Outgoing], Outcome]:
-        self.calls.append((kind, len(sent)))
-        if self.gate is not None:
-            await self.gate.wait()
-        return self.script.popleft() if self.script else lambda message: Accepted(1)
-
-    async def publish(self, stream: str, sent: Sequence[Outgoing], **_: Any) -> list[Outcome]:
-        answer = await self._answer("singles", sent)
-        outcomes = [answer(message) for message in sent]
-        self.log += [f"stored {m.subject.split('.')[3]}" for m in sent]
-        return outcomes
-
-    async def publish_batch(self, stream: str, sent: Sequence[Outgoing], **_: Any) -> Outcome:
-        answer = await self._answer("batch", sent)
-        return answer(sent[-1])
-
-    def ack(self, one: Delivery) -> None:
-        self.log.append(f"acked order-{one.sequence}")
-
-    def in_progress(self, one: Delivery) -> None:
-        self.log.append(f"renewed {one.sequence}")
-
-
-def fail_the_test(error: BaseException) -> None:
-    raise error
 
 
 async def publish(port: Answers, lane: Lane, count: int) -> list[int]:
@@ -184,24 +114,6 @@ async def publish(port: Answers, lane: Lane, count: int) -> list[int]:
             await asyncio.sleep(0.001)
     running.cancel()
     return settled
-
-
-async def run_all(lane: Lane, *deliveries: Delivery, port: Any = None) -> dict[int, dict[str, Any]]:
-    """Run tasks to their end; result bodies by stream sequence."""
-    bodies: dict[int, dict[str, Any]] = {}
-
-    def report(lane: Lane, held: Held, outgoing: Outgoing) -> None:
-        assert held.delivery.sequence not in bodies, "reported twice"
-        bodies[held.delivery.sequence] = orjson.loads(outgoing.data)
-
-    runner = Runner(lane, report, fail_the_test, port or Answers())
-    hold(lane, *deliveries)
-    runner.offer()
-    async with asyncio.timeout(10):
-        while len(bodies) < len(deliveries):
-            await asyncio.sleep(0.001)
-    await runner.close()
-    return bodies
 
 
 # --- what is decided ---------------------------------------------------------------------------

@@ -13,12 +13,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import orjson
 from loguru import logger
 
 from wf import messages
 from wf.errors import BrokerError, MessageError
 from wf.jetstream import topology
 from wf.jetstream.port import Accepted, Outgoing, Port
+from wf.jsonable import to_json_data
 from wf.messages import JsonObject
 from wf.storing import store_one
 
@@ -64,12 +66,13 @@ class Liveness:
         if details is None or self.heartbeat_s is None:
             return True
         try:
-            fits = len(messages.encode({"details": details})) <= DETAILS_BYTES
-        except MessageError:
-            fits = False
-        if fits:
-            self.details = details
-        return fits
+            data = messages.encode({"details": to_json_data(details)})
+        except Exception:  # noqa: BLE001 - objects of user code; a heartbeat is no reason to fail
+            return False
+        if len(data) > DETAILS_BYTES:
+            return False
+        self.details = orjson.loads(data)["details"]  # a copy: the activity may change its own
+        return True
 
 
 class Watcher:

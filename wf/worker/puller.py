@@ -7,6 +7,7 @@ import time
 
 from loguru import logger
 
+from wf import gate
 from wf.errors import BrokerError, MessageError
 from wf.jetstream import topology
 from wf.jetstream.port import Accepted, Delivery, Port, Pull
@@ -71,8 +72,9 @@ class Puller:
             return
         try:
             held = parse(delivery)
-        except MessageError as error:
-            self._set_aside(delivery, str(error))
+        except Exception as error:  # noqa: BLE001 - whatever it is: one message ends no worker
+            said = str(error) if isinstance(error, MessageError) else gate.error_text(error)
+            self._set_aside(delivery, said)
             return
         if delivery.delivered >= lane.policy.max_deliver:
             lane.held[delivery.sequence] = held

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
-from pydantic_core import to_jsonable_python
+import orjson
 
-from wf import messages, problem, subjects
+from wf import gate, messages, problem, subjects
 from wf.errors import MessageError, NonRetryable, NotRetriedByPolicy
 from wf.jetstream.port import Delivery, Outgoing
+from wf.jsonable import to_json_data
 from wf.messages import JsonObject
 from wf.signature import InvalidOutput
 from wf.worker.held import Held
+from wf.worker.liveness import DETAILS_BYTES
 
+REASON_LIMIT = 2_000  # characters
+HEADER_LIMIT = 1_000
+MOST_HEADERS = 50
+TRACEPARENT_LIMIT = 256
 HEADROOM = 65536  # bytes of max_payload kept: the history repeats a result with what it led to
-_TEXT_LIMIT = 500  # characters of an error's type and title, which the activity chooses
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,18 +35,29 @@ class Results:
     worker: str  # name of this worker, for evidence
 
     def completed(self, held: Held, output: Any) -> Outgoing:
-        """The activity returned `output` (JSON data, or what can be turned into it)."""
-        body = messages.completed_body(run=held.run, attempt=held.attempt, output=output)
+        """The activity returned `output`: JSON data, or what can be turned into it.
+
+        Raises what user code inside `output` raises when it is turned into JSON.
+        """
         try:
-            data = _encode(body)
-        except MessageError as error:
-            return self.raised(held, InvalidOutput(f"return value is {error}"))
+            data = self._completed(held, output)
+        except MessageError:
+            try:
+                output = to_json_data(output, "return value")
+                gate.check_value(output, "return value")
+                data = self._completed(held, output)
+            except MessageError as error:
+                return self.raised(held, InvalidOutput(str(error)))
         if len(data) > self.limit:
             return self._oversize(held, len(data))
         return self._outgoing(held, data, messages.COMPLETED)
 
+    def _completed(self, held: Held, output: Any) -> bytes:
+        body = messages.completed_body(run=held.run, attempt=held.attempt, output=output)
+        return gate.encode(body, "message", depth=gate.VALUE_DEPTH + 1)
+
     def raised(self, held: Held, error: BaseException) -> Outgoing:
-        """The activity (or the check of its input or output) raised."""
+        """The activity (or the check of its input or output) raised. Never raises itself."""
         return self._failed(
             held,
             messages.FAILED,
@@ -61,7 +78,7 @@ class Results:
             error["traceback"] = where
         evidence = self._evidence(held)
         if held.details is not None:
-            evidence["heartbeat"] = held.details
+            evidence["heartbeat"] = _as_told(held.details)
         return self._failed(held, messages.TIMED_OUT, error, evidence=evidence)
 
     def stalled(self, held: Held, where: str = "") -> Outgoing:
@@ -80,7 +97,7 @@ class Results:
             error["traceback"] = where
         evidence = self._evidence(held)
         if held.details is not None:
-            evidence["heartbeat"] = held.details
+            evidence["heartbeat"] = _as_told(held.details)
         return self._failed(held, messages.TIMED_OUT, error, evidence=evidence)
 
     def sign(self, held: Held, outcome: str, **more: Any) -> Outgoing:
@@ -135,8 +152,6 @@ class Results:
         once: bool = False,
         evidence: JsonObject | None = None,
     ) -> Outgoing:
-        for key in ("type", "title"):
-            error[key] = str(error[key])[:_TEXT_LIMIT]
         body = messages.failed_body(
             run=held.run,
             attempt=held.attempt,
@@ -147,13 +162,7 @@ class Results:
             evidence=evidence,
             heartbeat_details=None if held.liveness is None else held.liveness.details,
         )
-        try:
-            data = _encode(body)
-        except MessageError:  # heartbeat details or a status that are not JSON
-            body.pop("evidence", None)
-            error["status"] = 500
-            data = _encode(body)
-        return self._outgoing(held, data, outcome)
+        return self._outgoing(held, messages.encode(body), outcome)
 
     def _evidence(self, held: Held) -> JsonObject:
         delivery = held.delivery
@@ -171,8 +180,13 @@ class Results:
             subject=subjects.completed(held.instance, self.activity),
             data=data,
             message_id=messages.result_message_id(held.instance, held.run, held.attempt, outcome),
-            headers={"traceparent": traceparent} if traceparent else None,
+            headers={"traceparent": traceparent} if traceparent and _is_sane(traceparent) else None,
         )
+
+
+def _is_sane(traceparent: str) -> bool:
+    """Whether it may be passed on: one that fills a message would have its result refused."""
+    return len(traceparent) <= TRACEPARENT_LIMIT
 
 
 def dead_message(delivery: Delivery, activity: str, reason: str, limit: int) -> Outgoing:
@@ -185,14 +199,17 @@ def dead_message(delivery: Delivery, activity: str, reason: str, limit: int) -> 
         "v": messages.VERSION,
         "kind": "message",
         "name": activity,
-        "reason": reason,
+        "reason": gate.text(reason, REASON_LIMIT),
         "evidence": {
             "stream": delivery.stream,
             "sequence": delivery.sequence,
-            "subject": delivery.subject,
+            "subject": gate.text(delivery.subject),
             "deliveries": delivery.delivered,
             "timestamp_ms": delivery.timestamp_ms,
-            "headers": dict(delivery.headers or {}),
+            "headers": {
+                gate.text(key, HEADER_LIMIT): gate.text(value, HEADER_LIMIT)
+                for key, value in islice((delivery.headers or {}).items(), MOST_HEADERS)
+            },
             "payload_bytes": len(delivery.data),
         },
         "payload": payload,
@@ -208,13 +225,9 @@ def dead_message(delivery: Delivery, activity: str, reason: str, limit: int) -> 
     )
 
 
-def _encode(body: JsonObject) -> bytes:
-    """JSON; models, sets, decimals and the like inside are turned into JSON data first."""
+def _as_told(details: Any) -> Any:
+    """The details of a heartbeat, for evidence: as they are, or their text."""
     try:
-        return messages.encode(body)
-    except MessageError:
-        pass  # the slower way knows more types
-    try:
-        return messages.encode(to_jsonable_python(body, by_alias=True))
-    except ValueError as error:  # PydanticSerializationError is one; so is a cycle
-        raise MessageError(f"not JSON: {error}") from error
+        return orjson.loads(gate.check_value(to_json_data(details)))
+    except Exception:  # noqa: BLE001 - objects of user code, which may still change them
+        return gate.text(details, DETAILS_BYTES)

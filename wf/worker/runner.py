@@ -17,7 +17,7 @@ from typing import Any
 
 from loguru import logger
 
-from wf import problem
+from wf import gate, problem
 from wf.jetstream.port import Outgoing, Port
 from wf.worker.deadlines import Deadlines
 from wf.worker.held import Held, Stop, make_context
@@ -115,7 +115,7 @@ class Runner:
                     self.offer()  # the next one can run while this one waits for something
                 ended_s = await self._call(held, task)
                 lane.freed()
-                if task.cancelling() or len(contextvars.copy_context()):
+                if ended_s is None or task.cancelling() or len(contextvars.copy_context()):
                     return  # it left a trace: the next call gets a fresh place
                 if ended_s - yielded_s > YIELD_S:
                     await asyncio.sleep(0)
@@ -125,14 +125,15 @@ class Runner:
             await idle
             yielded_s = time.monotonic()
 
-    async def _call(self, held: Held, task: asyncio.Task[None]) -> float:
-        """Run one call and report it; when it ended."""
+    async def _call(self, held: Held, task: asyncio.Task[None]) -> float | None:
+        """Run one call and report it; when it ended, None if its place must not go on."""
         lane = self._lane
         definition = lane.definition
         held.task = task
         held.started_s = started_s = time.monotonic()
         lane.note_start(held)
         self._deadlines.started(held)
+        closed = False
         try:
             refusal = None if held.liveness is None else await self._watcher.begin(held)
             if refusal is not None:
@@ -141,16 +142,15 @@ class Runner:
                 arguments = self._arguments(held)
                 output = definition.signature.result(await definition.function(**arguments))
                 outgoing = lane.results.completed(held, output)
-        except BaseException as error:
-            if held.stop is None and isinstance(error, GeneratorExit):
-                raise
+        except BaseException as error:  # noqa: BLE001 - user code; each outcome is reported
+            closed = isinstance(error, GeneratorExit)  # raised by it, or our own coroutine's end
             outgoing = self._of_exception(held, error)
         ended_s = time.monotonic()
         held.task = held.context = None  # no cycle is left for the garbage collector
         if held.stop is not None:
             task.uncancel()
         self._ended(held, outgoing, ended_s - started_s)
-        return ended_s
+        return None if closed else ended_s
 
     # --- def -------------------------------------------------------------------------------
 
@@ -272,7 +272,7 @@ class Runner:
             run=held.run,
             attempt=held.attempt,
             activity=self._lane.name,
-            error=repr(error)[:500] if isinstance(error, BaseException) else error,
+            error=gate.error_text(error, 500) if isinstance(error, BaseException) else error,
         ).warning(event)
 
     def _beat(self, held: Held, details: Any) -> None:
@@ -289,5 +289,5 @@ class Runner:
             run=held.run,
             attempt=held.attempt,
             activity=self._lane.name,
-            details=details,
+            details=gate.text(details, 500),
         ).debug("task.heartbeat")

@@ -46,6 +46,8 @@ ENTRIES: dict[str, tuple[Shape, ...]] = {
     ),
     "task.started": (Shape("task.created", "createdAt"), Shape("task.started", "startedAt")),
     "task.retried": (Shape("task.retried", "retriedAt"),),
+    "task.suspended": (Shape("task.suspended", "suspendedAt"),),
+    "task.resumed": (Shape("task.resumed", "resumedAt"),),
     "task.cancelled": (Shape("task.cancelled", "cancelledAt"),),
     "task.faulted": (Shape("task.faulted", "faultedAt", (("error", "error"),)),),
     "task.completed": (Shape("task.completed", "completedAt"),),
@@ -82,6 +84,12 @@ def _event(
         data = {"workflow": name, "task": entry["pointer"]}
     data[shape.time] = time
     data.update((key, entry[source]) for key, source in shape.more if source in entry)
+    if shape.type == "workflow.started":
+        data["definition"] = {
+            "name": snapshot["workflow"],
+            "namespace": snapshot["namespace"],
+            "version": snapshot["version"],
+        }
     if shape.type == "workflow.completed":
         data["output"] = snapshot.get("output")
     return {

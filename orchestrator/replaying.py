@@ -94,7 +94,17 @@ def _entries_differ(
     found = first_difference(recorded, trimmed(entries), "/entries")
     if found is None or first_difference(recorded, trimmed(entries, FEW_ENTRIES)) is None:
         return None
-    return found
+    before, now = _known_before(recorded), _known_before(entries)
+    is_older = len(recorded) - len(before) < len(entries) - len(now)
+    return None if is_older and first_difference(before, now) is None else found
+
+
+# Of these an older version recorded none, or only some: for tasks that an end cancelled it did not.
+_SINCE = frozenset({"task.suspended", "task.resumed", "task.cancelled"})
+
+
+def _known_before(entries: list[JsonObject]) -> list[JsonObject]:
+    return [entry for entry in entries if entry["type"] not in _SINCE]
 
 
 def _shape(message: JsonObject, found: Difference) -> JsonObject:

@@ -46,6 +46,7 @@ def apply(step: Step, event: JsonObject) -> None:
         step.snapshot["status"] = "suspended"
         step.snapshot["held"] = []
         step.history.append({"type": "instance.suspended", "status": "suspended", **reason})
+        step.note_open("task.suspended")
     else:
         _resume(step, reason)
 
@@ -75,6 +76,7 @@ def _cancel(step: Step, event: JsonObject, reason: JsonObject) -> None:
 def _resume(step: Step, reason: JsonObject) -> None:
     step.snapshot["status"] = step.active_status
     step.history.append({"type": "instance.resumed", "status": step.snapshot["status"], **reason})
+    step.note_open("task.resumed")
 
 
 def catch_up(step: Step) -> None:

@@ -173,7 +173,7 @@ class Step(Evaluating):
     def cancel(self, frame: str) -> None:
         """Close a frame that is still at work, if it is open."""
         if frame in self.frames:
-            self._cancelled(self.frames[frame])
+            self._note_open("task.cancelled", self.frames[frame])
             self._abandon(frame)
             self.close(frame)
 
@@ -203,8 +203,8 @@ class Step(Evaluating):
                 continue
             if kept is not None:
                 retention.keep(self, kept, inside, state)
-            if inside != frame and "ended" not in state:
-                self._cancelled(state)
+            if inside != frame:
+                self._note_open("task.cancelled", state)
             if "run" in state:
                 self.runs.pop(str(state["run"]), None)
             if "release" in state:
@@ -216,12 +216,6 @@ class Step(Evaluating):
                 pending.append(state["child"])
             pending.extend(state.get("children", ()))
         return closed
-
-    def _cancelled(self, state: JsonObject) -> None:
-        """Note that a task that was still open is no more, because of what contained it."""
-        node = self.nodes[state["node"]]
-        if isinstance(node, Task):
-            self.note("task.cancelled", node)
 
     def _release(self, state: JsonObject) -> None:
         """Send what the frame wants to be sent when it ends, however it does."""
@@ -330,9 +324,19 @@ class Step(Evaluating):
         """A history entry about a task."""
         self.history.append({"type": type_, "pointer": task.pointer, "name": task.name, **more})
 
-    def drop(self, kept: set[str]) -> None:
+    def note_open(self, type_: str) -> None:
+        """A history entry about each task that has not ended, the oldest first."""
+        for frame in sorted(self.frames, key=int):
+            self._note_open(type_, self.frames[frame])
+
+    def _note_open(self, type_: str, state: JsonObject) -> None:
+        node = self.nodes.get(state.get("node", ""))
+        if isinstance(node, Task) and "ended" not in state:
+            self.note(type_, node)
+
+    def drop(self, kept: set[str], *, completed: bool = False) -> None:
         """Drop everything that is still open, but for the frames `kept`, each with what is its
-        own."""
+        own. `completed`: a task has ended the workflow, those around it are not cancelled."""
         self._work.clear()
         left = [self.frames[frame] for frame in kept]
         clocks = [state.get(key) for state in left for key in TIMERS]
@@ -340,8 +344,10 @@ class Step(Evaluating):
         runs = {str(state["run"]) for state in left if "run" in state}
         for number in [number for number in self.timers if number not in timers]:
             self.cancel_timer(int(number))
-        for frame in [frame for frame in self.frames if frame not in kept]:
+        for frame in sorted(self.frames.keys() - kept, key=int):
             state = self.frames.pop(frame)
+            if not (completed and ("child" in state or "children" in state)):
+                self._note_open("task.cancelled", state)
             if "release" in state:
                 self._release(state)
         for run in [run for run in self.runs if run not in runs]:
@@ -349,7 +355,7 @@ class Step(Evaluating):
 
     def finish(self, status: str, **entry: Any) -> None:
         """Reach a terminal status: everything that is still open is dropped."""
-        self.drop(set())
+        self.drop(set(), completed=status == "completed")
         for kept in ("held", "signals", "consumed"):
             self.snapshot.pop(kept, None)
         if status != "faulted" or self.definition is not None:

@@ -1,6 +1,7 @@
 """Lifecycle CloudEvents: what is made of which history."""
 
 import orjson
+import pytest
 
 from orchestrator import lifecycle, outbox, record
 from orchestrator.record import Commit
@@ -46,7 +47,11 @@ def test_a_life_is_told_in_order():
 
 def test_the_data_are_those_of_the_specification():
     first, created, *_, last = events(ran())
-    assert first["data"] == {"name": "flow-i-1.default", "startedAt": "1970-01-01T00:16:40.000Z"}
+    assert first["data"] == {
+        "name": "flow-i-1.default",
+        "definition": {"name": "flow", "namespace": "default", "version": "1.0.0"},
+        "startedAt": "1970-01-01T00:16:40.000Z",
+    }
     assert created["data"]["task"] == "/do/0/ask"
     assert created["data"]["workflow"] == "flow-i-1.default"
     assert last["data"]["output"] == {"n": 1}
@@ -75,6 +80,65 @@ def test_errors_suspension_and_correlation_are_told():
     assert completed["data"]["correlationKeys"] == {"k": 5}
     assert events(driver)[-1]["data"]["error"]["status"] == 400
     assert "task.faulted.v1" in told
+
+
+ONE = {"one": {"with": {"type": "t"}}}
+OPEN = {
+    "call": {"call": "one"},
+    "wait": {"wait": {"hours": 1}},
+    "listen": {"listen": {"to": ONE}},
+    "child": {"run": {"workflow": {"namespace": "default", "name": "c"}}},
+    "do": {"do": [{"in": {"wait": {"hours": 1}}}]},
+    "for": {"for": {"in": "[1]"}, "do": [{"in": {"wait": {"hours": 1}}}]},
+    "fork": {"fork": {"branches": [{"in": {"wait": {"hours": 1}}}]}},
+    "try": {"try": [{"in": {"wait": {"hours": 1}}}], "catch": {}},
+}
+
+
+def of_tasks(driver, phase):
+    return [
+        event["data"]["task"]
+        for event in events(driver)
+        if event["type"].endswith(f"task.{phase}.v1")
+    ]
+
+
+@pytest.mark.parametrize("kind", OPEN)
+def test_a_task_that_is_open_is_suspended_resumed_and_cancelled_with_its_workflow(kind):
+    driver = Driver(define({"t": OPEN[kind]}))
+    driver.start({})
+    driver.command("suspend")
+    suspended = of_tasks(driver, "suspended")
+    assert suspended[0] == "/do/0/t"
+    driver.command("resume")
+    assert of_tasks(driver, "resumed") == suspended
+    driver.command("cancel")
+    assert of_tasks(driver, "cancelled") == suspended
+    told = [event["data"] for event in events(driver) if ".task.suspended" in event["type"]]
+    assert set(told[0]) == {"workflow", "task", "suspendedAt"}
+    assert driver.replay() == driver.state
+
+
+@pytest.mark.parametrize("kind", OPEN)
+def test_what_runs_beside_an_end_is_cancelled_and_what_is_around_it_is_not(kind):
+    go = {"listen": {"to": {"one": {"with": {"type": "go"}}}}, "then": "end"}
+    around = {"do": [{"g": {"fork": {"branches": [{"t": OPEN[kind]}, {"w": go}]}}}]}
+    driver = Driver(define({"f": around}))
+    driver.start({})
+    driver.event("go", 1, listener=driver.name_of(driver.listeners[-1]))
+    assert driver.status == "completed"
+    cancelled = of_tasks(driver, "cancelled")
+    assert cancelled
+    assert all("/branches/0/t" in task for task in cancelled)
+
+
+def test_a_fault_beside_open_tasks_cancels_them():
+    beside = {"fork": {"branches": [{"w": {"wait": {"hours": 1}}}, {"x": {"call": "one"}}]}}
+    driver = Driver(define({"f": beside}))
+    driver.start({})
+    driver.failed(retryable=False)
+    assert driver.status == "faulted"
+    assert of_tasks(driver, "cancelled") == ["/do/0/f/fork/branches/0/w"]
 
 
 def test_a_commit_that_was_stored_gives_the_same_events_as_the_one_that_was_made():

@@ -25,7 +25,8 @@ def test_cancel_ends_the_instance_and_its_timers():
     assert driver.status == "cancelled"
     assert driver.last.commands == [CancelTimer(1), Finished()]
     assert driver.last.history == [
-        {"type": "instance.cancelled", "status": "cancelled", "reason": "not needed"}
+        {"type": "task.cancelled", "pointer": "/do/0/w", "name": "w"},
+        {"type": "instance.cancelled", "status": "cancelled", "reason": "not needed"},
     ]
     assert driver.state["ended_ms"] == driver.now_ms
 

@@ -9,7 +9,7 @@ from orchestrator.offline import Offline
 from orchestrator.replaying import first_difference, replay
 from orchestrator.retry_plan import plan
 from orchestrator.stubs import read_stubs
-from tests.support.machine import HEADER
+from tests.support.machine import HEADER, Driver, define
 from wf.errors import WfError
 
 DOCUMENT = {
@@ -147,3 +147,27 @@ def test_without_the_head_of_the_history_the_input_must_be_said():
     messages, snapshot = recorded(DOWN)
     with pytest.raises(WfError, match="--input"):
         plan(DOCUMENT, snapshot, messages[1:], "/do/0/a", [])
+
+
+def test_what_an_older_version_did_not_write_is_no_difference():
+    """Of suspended, resumed and cancelled tasks it wrote nothing, or less."""
+    fork = {"fork": {"branches": [{"w": {"wait": {"hours": 1}}}, {"x": {"call": "one"}}]}}
+    driver = Driver(define({"f": fork}))
+    driver.start({})
+    for verb in ("suspend", "resume", "cancel"):
+        driver.command(verb)
+    place = {"v": 1, "n": 0, "namespace": "default", "workflow": "flow", "version": "1.0.0"}
+    messages = [
+        {**place, "commit": number, "now_ms": now_ms, "event": event, "entries": entries}
+        for number, (event, now_ms, entries) in enumerate(driver.log, 1)
+    ]
+    snapshot = {**driver.state, "commit": {"number": len(messages), "history": [1]}}
+    documents = {PLACE: driver.definition.document}
+    assert replayed(messages, snapshot, documents)["result"] == "same"
+    types = {"task.suspended", "task.resumed", "task.cancelled"}
+    assert {entry["type"] for message in messages for entry in message["entries"]} > types
+    for message in messages:
+        message["entries"] = [one for one in message["entries"] if one["type"] not in types]
+    assert replayed(messages, snapshot, documents)["result"] == "same"
+    messages[1]["entries"][0]["status"] = "running"
+    assert replayed(messages, snapshot, documents)["result"] == "different"

@@ -80,7 +80,7 @@ def test_every_problem_is_reported_at_once(settings):
 def with_http(tmp_path):
     def loaded(text: str):
         path = tmp_path / "pool.toml"
-        path.write_text(text)
+        path.write_text(text or "[supervisor]")  # an empty file is refused
         return load(path, environ={})
 
     return loaded

@@ -71,7 +71,7 @@ class Guard:
         self._trial = trial
         self._careful_until_s = 0.0
         self._children = asyncio.Semaphore(CHILDREN)
-        self._alarmed = journal.after_death or bool(journal.suspects)
+        self._alarmed = journal.is_unsettled
         self.mark = journal.mark
         self.clear = journal.clear
         self.acquit = journal.acquit

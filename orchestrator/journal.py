@@ -32,7 +32,7 @@ Event = tuple[str, int, int]  # stream, sequence, milliseconds since the epoch
 # The fall of a trial has one cause; a death of the orchestrator may have come from outside.
 TRIALS_TO_CONVICT = 2
 DEATHS_TO_CONVICT = 3
-CAPACITY = 4096  # cases; the oldest are forgotten first
+CAPACITY = 1024  # cases; the oldest are forgotten first
 FORGOTTEN_AFTER = 20  # lives of the orchestrator in which nothing is heard of it
 
 _WORDS = 3  # what the words mean, the message in hand, when that was stored
@@ -136,10 +136,10 @@ class Journal:
     def has_cases(self) -> bool:
         return bool(self._cases)
 
-    def is_convicted(self, event: Event) -> bool:
-        """True when enough has died of the event alone."""
-        case = self._cases.get(event)
-        return case is not None and case.is_convicted
+    @property
+    def is_unsettled(self) -> bool:
+        """Whether the predecessor left something undone that something had died of, or died."""
+        return self.after_death or any(not case.settled for case in self._cases.values())
 
     def convicted(self, event: Event) -> Case | None:
         """The case against a convicted event; one that is asked for is not forgotten."""

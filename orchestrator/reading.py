@@ -52,7 +52,7 @@ async def _each_or_all(port: Port, work: Reading, taken: list[Delivery]) -> None
     done again after a crash, so that doing some of it twice is nothing new."""
     try:
         await work(taken)
-    except BrokerError:
+    except (BrokerError, OSError):  # no message's fault
         raise
     except Exception as error:  # noqa: BLE001 — no message may end the loop
         if len(taken) == 1:

@@ -27,7 +27,7 @@ from wf.errors import MessageError
 Piece = Callable[[], object]
 
 PIECE_S = 20.0  # of one piece of work; the engine's own watch is more patient, and kills more
-TEXT_BYTES = 4000
+TEXT_BYTES = 1500  # the end of a traceback
 _RAISED = 70  # exit status
 _PR_SET_PDEATHSIG = 1
 _HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2)

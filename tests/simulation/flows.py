@@ -228,7 +228,7 @@ FLOWS: dict[str, list[JsonObject]] = {
     ],
     "queues": [{"one": call("add")}, {"rest": {"wait": {"seconds": 1}}}, {"two": call("add")}],
     "rests": [{"rest": {"wait": {"days": 2}}}],
-    "poison": [{"one": call("add")}],
+    "poison": [{"one": call("add")}, {"rest": {"wait": {"milliseconds": 500}}}],
 }
 
 LIMITED = {"queues": 1}  # how many of these may run at once, of those with the same parity

@@ -47,8 +47,8 @@ MUTATIONS: dict[str, Mutation] = {}
 # Instances that stand in one line.
 QUEUE = tuple(Wish(f"i{n}", "queues", 2 * n, 0.3 * n, n == 2, ()) for n in range(6))
 
-# Starts that kill, at once, by being applied or by being encoded.
-POISON = tuple(Wish(f"poison{n}", "poison", n, 0.3 * (n // 3), False, ()) for n in range(9))
+# Starts, states, results and timers that kill, some of them at once.
+POISON = tuple(Wish(f"poison{n}", "poison", n % 4, 0.3 * (n // 3), False, ()) for n in range(9))
 
 
 def mutation(**plan: Any) -> Callable[[Breaking], Breaking]:
@@ -254,7 +254,7 @@ def trust_a_stale_cache() -> Iterator[Any]:
 @mutation(poison=True, wishes=POISON)
 def never_convict() -> Iterator[Any]:
     """An event that kills the engine is applied again and again."""
-    with patch.object(Journal, "is_convicted", lambda self, event: False):
+    with patch.object(Journal, "convicted", lambda self, event: None):
         yield
 
 

@@ -52,7 +52,7 @@ def draw(random: Random) -> Plan:
     if poison:
         for n in range(random.choice((1, 2, 7))):
             at_s = random.uniform(0, chaos_s / 2)
-            wishes.append(Wish(f"poison{n}", "poison", n, at_s, False, ()))
+            wishes.append(Wish(f"poison{n}", "poison", n % 4, at_s, False, ()))
     return Plan(
         orchestrators=random.choice((1, 1, 2)),
         workers=random.choice((1, 2)),

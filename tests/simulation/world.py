@@ -25,6 +25,7 @@ from orchestrator import main as orchestrating
 from orchestrator import record as records
 from orchestrator import sending, store
 from orchestrator.definition import canonical_bytes
+from orchestrator.machine import TERMINAL
 from orchestrator.main import Orchestrator
 from orchestrator.trial import Fall, Piece
 from tests.simulation import adversary, beside, flows, verdict
@@ -327,27 +328,26 @@ class World:
             link.back()
 
     def advance(self, *arguments: Any, **options: Any) -> Any:
-        """The machine; a poisoned start kills the process that applies it. What takes its place
+        """The machine; what is poisoned kills the process that applies it. What takes its place
         does not: but for its first time the process dies soon after, before or after the commit."""
-        event = arguments[2]
-        if event["kind"] == "start" and event["workflow"] == "poison":
-            if event.get("refused"):
-                self._die_soon(event["id"])
-            elif event["input"]["n"] % 2 == 0:
-                self._die_of(event["id"])
+        instance = poisoned(arguments[1], arguments[2])
+        if instance is not None:
+            self._die_of(instance)
+        elif arguments[2].get("evidence") is not None:
+            self._die_soon(arguments[1]["id"] if arguments[1] else arguments[2]["id"])
         return _ADVANCE(*arguments, **options)
+
+    def seal(self, snapshot: Any, *arguments: Any, **options: Any) -> Any:
+        """Encodes a state; a poisoned one kills the process that does it."""
+        if snapshot["workflow"] == "poison" and snapshot["input"] == {"n": SEALED}:
+            self._die_of(snapshot["id"])
+        return _SEAL(snapshot, *arguments, **options)
 
     def _die_soon(self, instance: str) -> None:
         life = LIFE.get()
         if life is not None and not self._trying and instance not in self._convicted:
             self._convicted.add(instance)
             life.die_at = life.steps + self.random.randint(1, 20)
-
-    def seal(self, snapshot: Any, *arguments: Any, **options: Any) -> Any:
-        """Encodes a state; a poisoned one kills the process that does it."""
-        if snapshot["workflow"] == "poison" and snapshot["input"] is not None:
-            self._die_of(snapshot["id"])
-        return _SEAL(snapshot, *arguments, **options)
 
     def _die_of(self, instance: str) -> None:
         if self._trying:
@@ -360,6 +360,19 @@ class World:
                 raise Killed
 
 
+def poisoned(before: Any, event: Any) -> str | None:
+    """The instance of which this event kills: by its number a start, a result or a timer."""
+    number = POISONOUS.get(event["kind"])
+    if event["kind"] == "start":
+        is_bad = event["workflow"] == "poison" and event["input"] == {"n": number}
+        return event["id"] if is_bad and "refused" not in event else None
+    if before is None or before["workflow"] != "poison" or before["status"] in TERMINAL:
+        return None
+    return before["id"] if before["input"] == {"n": number} else None
+
+
+POISONOUS = {"start": 0, "result": 2, "timer": 3}
+SEALED = 1  # dies when its state is encoded
 _ADVANCE = applying.advance
 _SEAL = records.seal
 

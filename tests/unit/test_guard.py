@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.guard import CHILDREN, Convicted, Guard, Work
@@ -57,6 +57,7 @@ async def test_nothing_is_tried_as_long_as_nothing_has_died(tmp_path: Path) -> N
     assert child.lives == 0
 
 
+@settings(deadline=None, max_examples=30)
 @given(bad=st.sets(st.integers(0, 30)))
 def test_whatever_kills_is_convicted_and_nothing_else_is(bad: set[int]) -> None:
     with tempfile.TemporaryDirectory() as name:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -56,9 +56,9 @@ def test_deaths_alone_convict_when_nothing_can_be_tried(path: Path) -> None:
     for deaths in range(DEATHS_TO_CONVICT):
         journal = Journal(path, STREAMS)
         assert journal.case(ONE).deaths == deaths
-        assert not journal.is_convicted(ONE)
+        assert not journal.case(ONE).is_convicted
         journal.mark(ONE)
-    assert Journal(path, STREAMS).is_convicted(ONE)
+    assert Journal(path, STREAMS).case(ONE).is_convicted
 
 
 def test_two_trials_convict_across_restarts_and_for_good(path: Path) -> None:
@@ -66,7 +66,7 @@ def test_two_trials_convict_across_restarts_and_for_good(path: Path) -> None:
         Journal(path, STREAMS).died(ONE, "SIGSEGV", trial=True)
     for _ in range(FORGOTTEN_AFTER + 2):  # a definition is never acquitted
         journal = Journal(path, STREAMS)
-        assert journal.is_convicted(ONE)
+        assert journal.case(ONE).is_convicted
         assert journal.case(ONE).how == "SIGSEGV"
         assert not journal.suspects  # nothing is left to be found out
 
@@ -83,8 +83,8 @@ def test_a_convicted_event_is_remembered_for_a_while_as_its_ack_may_be_lost(path
         journal.died(ONE, "", trial=True)
     journal.acquit(ONE)
     for _ in range(FORGOTTEN_AFTER):
-        assert Journal(path, STREAMS).is_convicted(ONE)
-    assert not Journal(path, STREAMS).is_convicted(ONE)
+        assert Journal(path, STREAMS).case(ONE).is_convicted
+    assert not Journal(path, STREAMS).case(ONE).is_convicted
 
 
 def test_a_message_of_a_stream_that_was_made_anew_is_another_one(path: Path) -> None:
@@ -128,6 +128,7 @@ def test_the_journal_of_a_version_with_other_streams_accuses_nobody(path: Path) 
     assert Journal(path, STREAMS).suspects == set()
 
 
+@settings(deadline=None, max_examples=50)
 @given(content=st.binary(max_size=40) | st.just(b'[["EVENTS",7,2]]') | st.just(b"[[1,2,3,4,5,6]]"))
 def test_deaths_that_are_garbage_accuse_nobody(
     tmp_path_factory: pytest.TempPathFactory, content: bytes
@@ -149,7 +150,7 @@ def test_files_that_cannot_be_used_are_done_without(path: Path, spoil: str) -> N
     journal.mark(ONE)
     for _ in range(TRIALS_TO_CONVICT):
         journal.died(ONE, "SIGKILL", trial=True)
-    assert journal.is_convicted(ONE)  # this process knows, and goes on
+    assert journal.case(ONE).is_convicted  # this process knows, and goes on
     journal.acquit(ONE)
 
 
@@ -211,7 +212,7 @@ class Lives(RuleBasedStateMachine):
     @rule(event=events)
     def acquit(self, event: Event) -> None:
         self.journal.acquit(event)
-        if not self.journal.is_convicted(event):
+        if not self.journal.case(event).is_convicted:
             self.held.pop(event, None)
 
     @rule()
@@ -234,10 +235,11 @@ class Lives(RuleBasedStateMachine):
         }
         assert self.journal.suspects == set(self.held) - convicted
         for event in EVENTS:
-            assert self.journal.is_convicted(event) == (event in convicted)
+            assert self.journal.case(event).is_convicted == (event in convicted)
 
     def teardown(self) -> None:
         self.directory.cleanup()
 
 
 TestLives = Lives.TestCase
+TestLives.settings = settings(deadline=None, max_examples=50)

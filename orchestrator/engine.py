@@ -17,9 +17,10 @@ from functools import partial
 from loguru import logger
 
 from orchestrator import apply as applying
-from orchestrator import aside, faulting, strangers
+from orchestrator import aside, faulting, groups, strangers
 from orchestrator.apply import Applied, Limits
 from orchestrator.definitions import Definitions
+from orchestrator.groups import Group
 from orchestrator.guard import Guard, Work, named
 from orchestrator.inbound import FLUSH_TIMER, Item, listener_key, place_key
 from orchestrator.journal import Event
@@ -27,7 +28,8 @@ from orchestrator.machine import TERMINAL
 from orchestrator.outbox import Outbox
 from orchestrator.parking import Parking
 from orchestrator.publisher import Publisher
-from orchestrator.record import Record, built
+from orchestrator.quarantine import Quarantine
+from orchestrator.record import Record, StateUnusable, built
 from orchestrator.sending import send_all
 from orchestrator.store import Store, Write, Written
 from orchestrator.unknown import droppable
@@ -41,8 +43,6 @@ from wf.jetstream.port import Port
 TOO_LATE = frozenset({"late", "terminal", "unknown", "expired"})
 
 DEADLY = "deadly"  # an event that cannot even be replaced by a fault
-
-Group = dict[str, list[Item]]  # by instance, each in stream order
 
 NAK_DELAY_S = 1.0
 LOST_BACKOFF_S = (0.0, 0.02, 0.1, 0.5, 1.0)
@@ -96,6 +96,15 @@ class Engine:
         self._release = release
         self._stale = stale
         self._vacant = vacant
+        self._quarantine = Quarantine(
+            port,
+            store,
+            publisher,
+            definitions.get,
+            limits=limits,
+            ttl_s=retention.of,
+            new_token=new_token,
+        )
         self.counts: Counter[str] = Counter()
 
     async def process(self, group: Group) -> None:
@@ -106,7 +115,7 @@ class Engine:
                 await asyncio.sleep(LOST_BACKOFF_S[min(lost, len(LOST_BACKOFF_S) - 1)])
             turn += 1
             gone: set[str] = set()
-            before = _count(pending)
+            before = groups.count(pending)
             try:
                 pending = await self._turn(pending, gone, fresh=turn == 1)
             except Exception as error:
@@ -119,23 +128,25 @@ class Engine:
                 pending = {one: items for one, items in pending.items() if one not in gone}
                 for instance in pending:
                     self._store.cache.drop(instance)
-            # One by one (see _one_each) every turn leaves some, and none is lost.
+            # One by one (groups.one_each) every turn leaves some, and none is lost.
             careful = self._guard.is_careful()
-            lost = 0 if careful and _count(pending) < before else lost + 1
+            lost = 0 if careful and groups.count(pending) < before else lost + 1
 
     async def _turn(self, group: Group, gone: set[str], *, fresh: bool) -> Group:
         """One round; what must go round again is returned. `gone` gets the instances that are
         not this group's any more: released, or Parking's to release. `fresh`: the first round, in
         which a start may be taken for the first of its instance."""
         careful = self._guard.is_careful(_event(item) for items in group.values() for item in items)
-        group, again = _one_each(group) if careful else (group, {})
-        starting = _starting(group)
+        group, again = groups.one_each(group) if careful else (group, {})
+        starting = groups.starting(group)
         told = await self._told(starting)
         records = await self._store.load(group, starting - told if fresh else set())
         for instance in group.keys() - records.keys():  # too much at once: in another group
             gone.add(instance)
             self._release(instance, group[instance] + again.pop(instance, []))
-        for instance, left in (await self._flush_cold(records)).items():
+        refused = await self._flush_cold(records)
+        await self._take_out(group, records, gone, again)
+        for instance, left in refused.items():
             items = group[instance] + again.pop(instance, [])
             gone.add(instance)
             self._parking.hold(instance, records.pop(instance), left, [], items)
@@ -145,13 +156,14 @@ class Engine:
         if careful:
             group = await self._try(group, records, again)
         results = self._apply(group, records)
+        await self._take_out(group, records, gone, again)
         written = await self._write(records, results)
-        _merge(again, {instance: group[instance] for instance in written.lost})
+        groups.merge(again, {instance: group[instance] for instance in written.lost})
         for instance in written.lost:
             results.pop(instance)
             self.counts["conflicts"] += 1
         gone |= await self._publish(records, results, written.landed, again)
-        _merge(again, await self._settle_ignored(records, results))
+        groups.merge(again, await self._settle_ignored(records, results))
         for instance in group:
             if instance not in again and instance not in gone:
                 gone.add(instance)
@@ -170,6 +182,20 @@ class Engine:
         for instance, record in cold.items():
             record.flushed = instance not in refused
         return refused
+
+    async def _take_out(
+        self, group: Group, records: dict[str, Record], gone: set[str], again: Group
+    ) -> None:
+        """Instances whose stored state nobody can go on with leave the group, and `records`."""
+        for instance in [one for one, record in records.items() if record.unusable]:
+            self._store.cache.drop(instance)
+            items = group[instance] + again.pop(instance, [])
+            back = await self._quarantine.take(instance, records.pop(instance), items)
+            self.counts["quarantined"] += len(items) - len(back)
+            for item in items[len(back) :]:
+                self._ack(item)
+            gone.add(instance)
+            self._release(instance, back)
 
     async def _told(self, starting: set[str]) -> set[str]:
         """Those of the instances to be started that have a history: they are not new."""
@@ -225,7 +251,7 @@ class Engine:
             ]
         )
         fell = {key: items for key, items in group.items() if _event(items[0]) in fallen}
-        _merge(again, fell)
+        groups.merge(again, fell)
         return {key: items for key, items in group.items() if key not in fell}
 
     def _apply(self, group: Group, records: dict[str, Record]) -> dict[str, Applied]:
@@ -233,11 +259,14 @@ class Engine:
         results: dict[str, Applied] = {}
         for instance, items in group.items():
             self._guard.mark(_event(items[0]), alone=len(items) == 1)
-            results[instance] = self._apply_one(records[instance], items)
+            applied = self._apply_one(records[instance], items)
+            if applied is not None:
+                results[instance] = applied
         self._guard.clear()
         return results
 
-    def _apply_one(self, record: Record, items: list[Item]) -> Applied:
+    def _apply_one(self, record: Record, items: list[Item]) -> Applied | None:
+        """None when the state is no state: `record` says so from here on."""
         plain: list[Item] = []
         ignored: list[tuple[Item, str]] = []
         for item in items:
@@ -250,9 +279,13 @@ class Engine:
                 ignored.append((item, DEADLY))
             else:
                 plain.append(faulting.convicted(item, case))
-        applied = applying.apply(
-            record, plain, self._definitions.get, self._limits, self._new_token()
-        )
+        try:
+            applied = applying.apply(
+                record, plain, self._definitions.get, self._limits, self._new_token()
+            )
+        except StateUnusable as error:
+            record.unusable = str(error)
+            return None
         applied.ignored += ignored
         return applied
 
@@ -353,7 +386,7 @@ class Engine:
                         await strangers.refuse(self._port, item, record.snapshot)
                     self._ignore(item, reason)
         if unknown:
-            _merge(again, await self._settle_unknown(unknown))
+            groups.merge(again, await self._settle_unknown(unknown))
         return again
 
     async def _flush_parked(self, item: Item, record: Record) -> None:
@@ -410,29 +443,6 @@ class Engine:
 
 def _event(item: Item) -> Event:
     return named(item.delivery)
-
-
-def _one_each(group: Group) -> tuple[Group, Group]:
-    """The first event of each instance, so that a death names it; what waits for the next round."""
-    now = {instance: items[:1] for instance, items in group.items()}
-    return now, {instance: items[1:] for instance, items in group.items() if items[1:]}
-
-
-def _count(group: Group) -> int:
-    return sum(map(len, group.values()))
-
-
-def _starting(group: Group) -> set[str]:
-    return {
-        instance
-        for instance, items in group.items()
-        if any(item.event["kind"] == "start" for item in items)
-    }
-
-
-def _merge(into: Group, more: Group) -> None:
-    for instance, items in more.items():
-        into[instance] = items + into.get(instance, [])
 
 
 def _only_tasks(outbox: Outbox) -> bool:

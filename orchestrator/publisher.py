@@ -14,6 +14,7 @@ from orchestrator.outbox import Outbox
 from orchestrator.record import Commit, Record
 from orchestrator.sending import send
 from orchestrator.timer_cap import TimerCap
+from wf import gate
 from wf.errors import BrokerError
 from wf.jetstream import topology
 from wf.jetstream.port import WRONG_LAST_SEQUENCE, Outgoing, Port, Rejected, Unknown
@@ -91,15 +92,22 @@ class Publisher:
     async def flush(self, cold: dict[str, Record]) -> dict[str, Outbox]:
         """Publish the outboxes that another process committed, as singles: some of their message
         ids may be known already. Returns what could not be stored. What their events say is read
-        and sent in slices."""
+        and sent in slices. A record whose outbox cannot be made is `unusable` from here on."""
         left: dict[str, Outbox] = {}
         outboxes: dict[str, Outbox] = {}
         size = 0
         for instance, record in cold.items():
             if record.snapshot is None or record.commit is None:
                 continue
-            outboxes[instance] = await self._rebuild(record.snapshot, record.commit)
-            size += outboxes[instance].size
+            try:
+                outbox = await self._rebuild(record.snapshot, record.commit)
+            except BrokerError:
+                raise
+            except Exception as error:  # noqa: BLE001 — whatever it holds, the others go on
+                record.unusable = f"its outbox: {gate.error_text(error)}"
+                continue
+            outboxes[instance] = outbox
+            size += outbox.size
             if size >= FLUSH_BYTES:
                 left |= await self.publish(outboxes, replay=True)
                 outboxes, size = {}, 0

@@ -24,6 +24,7 @@ is known to be published.
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,9 +33,12 @@ import orjson
 from orchestrator import apart
 from orchestrator.apart import DEFAULT_RULES, Rules, Watch
 from orchestrator.machine import TERMINAL
+from wf import gate
 from wf.apart import Places, put_back
-from wf.errors import WfError
+from wf.errors import MessageError, WfError
+from wf.instances import snapshot_of
 from wf.jetstream.port import Stored
+from wf.subjects import is_key
 
 JsonObject = dict[str, Any]
 
@@ -94,6 +98,7 @@ class Record:
     size: int = 0  # bytes in the KV, with the values beside it
     missing: list[str] = field(default_factory=list)  # keys of values that are gone
     watch: Watch | None = None  # None: it has always been too small to set a value apart
+    unusable: str = ""  # why what is stored is no state; then there is neither snapshot nor commit
 
     @property
     def commit_number(self) -> int:
@@ -159,16 +164,31 @@ def encode(snapshot: JsonObject, commit: Commit) -> bytes:
 def decode(stored: Stored | None) -> Record:
     """What a KV subject's last message says; a marker of deletion or expiry means absent.
 
-    What `apart` of its commit names is still missing: see `complete`.
+    What `apart` of its commit names is still missing: see `complete`. What is no state gives a
+    record that is `unusable`.
     """
     if stored is None:
         return absent()
     if stored.is_marker:
         return absent(stored.sequence)
-    snapshot: JsonObject = orjson.loads(stored.data)
-    raw = snapshot.pop("commit")
-    commit = Commit(
-        number=raw["number"],
+    try:
+        snapshot = snapshot_of(stored.data)
+        commit = _commit(snapshot.pop("commit"))
+    except (MessageError, AttributeError, KeyError, TypeError, ValueError) as error:
+        return unusable(stored.sequence, gate.error_text(error))
+    return Record(snapshot, commit, stored.sequence, flushed=False, size=len(stored.data))
+
+
+def unusable(revision: int, reason: str) -> Record:
+    """An instance whose stored state nobody can go on with (orchestrator/quarantine.py)."""
+    return Record(None, None, revision, flushed=True, unusable=reason)
+
+
+def _commit(raw: JsonObject) -> Commit:
+    if not all(is_key(key) for key in raw.get("apart", ())):
+        raise ValueError("commit: /apart has what is no key")
+    return Commit(
+        number=operator.index(raw["number"]),
         token=raw["token"],
         events=[(stream, sequence) for stream, sequence in raw["events"]],
         history=[tuple(entry) for entry in raw.get("history", ())],
@@ -180,18 +200,18 @@ def decode(stored: Stored | None) -> Record:
         parked=raw.get("parked", False),
         lifecycle=raw.get("lifecycle", False),
         trace=raw.get("trace"),
-        apart=raw.get("apart", {}),
+        apart=dict(raw.get("apart", {})),
         dropped=raw.get("dropped", []),
     )
-    return Record(snapshot, commit, stored.sequence, flushed=False, size=len(stored.data))
 
 
 def complete(record: Record, beside: dict[str, bytes]) -> list[str]:
     """Put the values back that are stored beside the snapshot. `beside`: their JSON, by key.
-    Returns the keys whose value is not there."""
+    Returns the keys whose value is not there. Raises MessageError, LookupError or TypeError when
+    these are no values, or have no place."""
     assert record.commit is not None
     assert record.snapshot is not None
-    values = {key: orjson.loads(data) for key, data in beside.items()}
+    values = {key: gate.decode(data, key, depth=gate.STORED_DEPTH) for key, data in beside.items()}
     record.watch = apart.restored(values, {key: len(data) for key, data in beside.items()})
     record.size += sum(len(data) for data in beside.values())
     return put_back(record.snapshot, record.commit.apart, values)

@@ -12,7 +12,8 @@ from collections import Counter, deque
 from loguru import logger
 
 from orchestrator import aside
-from orchestrator.engine import Engine, Group
+from orchestrator.engine import Engine
+from orchestrator.groups import Group
 from orchestrator.inbound import Item, Unreadable, read
 from orchestrator.lanes import Lanes
 from orchestrator.leases import Leases

@@ -19,7 +19,8 @@ from orchestrator.cache import Cache
 from orchestrator.record import Commit, Record, Sealed
 from orchestrator.sending import BATCH_MINIMUM, chunks, send
 from orchestrator.weighing import weight
-from wf import subjects
+from wf import gate, subjects
+from wf.errors import MessageError
 from wf.jetstream import topology
 from wf.jetstream.port import Accepted, Outcome, Outgoing, Port, Stored
 
@@ -108,7 +109,11 @@ class Store:
         for pause_s in (*REREAD_PAUSE_S, None):
             if record.commit is None or not record.commit.apart:
                 break
-            record.missing = records.complete(record, await self._beside(instance, record.commit))
+            beside = await self._beside(instance, record.commit)
+            try:
+                record.missing = records.complete(record, beside)
+            except (MessageError, LookupError, TypeError, AttributeError) as error:
+                return records.unusable(record.revision, gate.error_text(error))
             if not record.missing:
                 break
             if pause_s is None:
@@ -155,7 +160,7 @@ class Store:
         stored = await self._port.last(
             topology.WORKFLOW_STATES, subjects.state(instance), leader=True
         )
-        return records.decode(stored).snapshot is not None
+        return stored is not None and not stored.is_marker
 
     async def write(self, writes: list[Write], *, singly: bool = False) -> Written:
         """Store all; a write whose acknowledgement was lost but whose token is found has landed."""

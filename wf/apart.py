@@ -18,7 +18,7 @@ Places = dict[str, list[list[str]]]  # by key: where in the snapshot its value b
 def places(snapshot: JsonObject) -> Places:
     """What a snapshot, as it is stored, does not hold itself."""
     found: Places = snapshot.get("commit", {}).get("apart", {})
-    return found
+    return found if isinstance(found, dict) else {}
 
 
 def put_back(snapshot: JsonObject, apart: Places, values: Mapping[str, Any]) -> list[str]:

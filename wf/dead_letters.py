@@ -9,10 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
-from wf import subjects
-from wf.errors import NotFound, WfError
+from wf import gate, subjects
+from wf.errors import MessageError, NotFound, WfError
 from wf.jetstream import paging, topology
 from wf.jetstream.api import ApiError
 from wf.jetstream.client import JetStream
@@ -21,6 +19,7 @@ from wf.messages import JsonObject
 from wf.storing import refused, store_one
 
 MESSAGE = "message"  # kind of a message that could not be read
+QUARANTINED = "quarantined"  # of an event whose instance's state could not be read
 DELETE_FAILED = 10057
 _WINDOW = 1000
 _EVENT_TOKENS = 5  # of an event's subject; the stream appends its partition
@@ -58,8 +57,8 @@ def read(stored: Stored) -> DeadLetter:
     """Whatever it holds: a letter that breaks the protocol is shown as it is."""
     _, kind, name = [*stored.subject.split(".", 2), "", ""][:3]
     try:
-        body = orjson.loads(stored.data)
-    except orjson.JSONDecodeError:
+        body = gate.decode(stored.data, depth=gate.STORED_DEPTH)
+    except MessageError:
         body = {"payload": stored.data.decode("utf-8", "backslashreplace")}
     body = body if isinstance(body, dict) else {"payload": body}
     evidence = body.get("evidence")
@@ -128,19 +127,25 @@ async def requeue(js: JetStream, letter: DeadLetter, payload: bytes | None = Non
 
     `payload`: a mended body instead of its own. Raises WfError when it cannot be put back.
     """
-    stream, subject = origin(letter)
-    body = payload if payload is not None else whole_payload(letter)
-    headers = _headers(letter.evidence.get("headers"))
-    outcome = await store_one(js, stream, Outgoing(subject, body, headers=headers))
+    stream, message = returned(letter, payload)
+    outcome = await store_one(js, stream, message)
     if isinstance(outcome, Rejected):
         raise refused(stream, outcome)
     await drop(js, letter.sequence)
-    return subject
+    return message.subject
+
+
+def returned(letter: DeadLetter, payload: bytes | None = None) -> tuple[str, Outgoing]:
+    """The stream, and the message as it came from there. Raises WfError."""
+    stream, subject = origin(letter)
+    body = payload if payload is not None else whole_payload(letter)
+    headers = _headers(letter.evidence.get("headers"))
+    return stream, Outgoing(subject, body, headers=headers)
 
 
 def origin(letter: DeadLetter) -> tuple[str, str]:
     """The stream and subject that a message came from. Raises WfError for any other letter."""
-    if letter.kind != MESSAGE:
+    if letter.kind not in (MESSAGE, QUARANTINED):
         again = f"see `wf show {letter.instance}`" if letter.instance else "it names no instance"
         raise WfError(
             f"dead letter {letter.sequence} is evidence of a run that was given up, and no message"
@@ -149,6 +154,8 @@ def origin(letter: DeadLetter) -> tuple[str, str]:
     stream, subject = letter.evidence.get("stream"), letter.evidence.get("subject")
     if not isinstance(subject, str):
         subject, stream = subjects.task(letter.name), topology.ACTIVITY_TASKS
+    if stream == topology.WORKFLOW_TIMERS:
+        return topology.WORKFLOW_TIMERS, subject
     if stream == topology.WORKFLOW_EVENTS or subject.startswith("workflow."):
         tokens = subject.split(".")
         if tokens[1] != "start":

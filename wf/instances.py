@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-import orjson
-
 from wf import apart, gate, messages, subjects
-from wf.errors import NotFound, WorkflowCancelled, WorkflowFaulted
+from wf.errors import MessageError, NotFound, WorkflowCancelled, WorkflowFaulted
 from wf.jetstream import paging, topology
 from wf.jetstream.port import Port, Stored
 
@@ -26,7 +24,31 @@ STATUSES = (
     "faulted",
     "completed",
 )
+_SHAPE: dict[str, type | tuple[type, ...]] = {
+    "workflow": str,
+    "namespace": str,
+    "version": str,
+    "status": str,
+    "frames": dict,
+    "runs": dict,
+    "timers": dict,
+    "commit": dict,
+}
+_COMMIT: dict[str, type] = {
+    "number": int,
+    "token": str,
+    "events": list,
+    "history": list,
+    "tasks": list,
+    "timers": list,
+    "cancelled": list,
+    "sends": list,
+    "dead": list,
+    "apart": dict,
+    "dropped": list,
+}
 TERMINAL = frozenset({"cancelled", "faulted", "completed"})
+QUARANTINED = "quarantined"  # what is stored is no state; never stored itself
 
 PAGE = 1000  # messages a read
 REREAD_PAUSE_S = (0.0, 0.02, 0.1, 0.5)
@@ -123,11 +145,51 @@ def describe_error(error: JsonObject) -> str:
 
 
 def from_stored(stored: Stored | None) -> Instance | None:
-    """The instance that a KV message holds; None for none, and for a mark of its expiry."""
+    """The instance that a KV message holds; None for none, and for a mark of its expiry. One whose
+    state cannot be read has the status `quarantined`, and an error that says what is wrong."""
     if stored is None or stored.is_marker:
         return None
     identifier = stored.subject.rpartition(".")[2]
-    return Instance(identifier, stored.sequence, orjson.loads(stored.data))
+    try:
+        snapshot = snapshot_of(stored.data)
+    except MessageError as error:
+        snapshot = _quarantined(identifier, str(error))
+    return Instance(identifier, stored.sequence, snapshot)
+
+
+def snapshot_of(data: bytes) -> JsonObject:
+    """The snapshot, `commit` included, that is stored. Raises MessageError for what is none."""
+    snapshot = gate.decode(data, "state", depth=gate.STORED_DEPTH)
+    if not isinstance(snapshot, dict):
+        raise MessageError(f"state: expected a JSON object, found {type(snapshot).__name__}")
+    for key, kind in _SHAPE.items():
+        if not isinstance(snapshot.get(key), kind):
+            raise MessageError(f"state: /{key} is missing, or of a wrong type")
+    for key in ("frames", "runs", "timers"):
+        if not all(isinstance(entry, dict) for entry in snapshot[key].values()):
+            raise MessageError(f"state: /{key} has an entry that is no object")
+    for key, kind in _COMMIT.items():
+        if not isinstance(snapshot["commit"].get(key, kind()), kind):
+            raise MessageError(f"state: /commit/{key} is of a wrong type")
+    if "number" not in snapshot["commit"] or "token" not in snapshot["commit"]:
+        raise MessageError("state: /commit has no number, or no token")
+    if snapshot["status"] not in STATUSES:
+        raise MessageError(f"state: /status {gate.text(snapshot['status'], 80)!r} is not known")
+    return snapshot
+
+
+def _quarantined(instance: str, reason: str) -> JsonObject:
+    return {
+        "id": instance,
+        "status": QUARANTINED,
+        "error": {
+            "type": "about:blank",
+            "status": 500,
+            "title": "State unreadable",
+            "detail": f"{reason}. `wf retry {instance}` restores it from its history and goes on, "
+            f"`wf cancel {instance}` restores and cancels it",
+        },
+    }
 
 
 async def find(port: Port, instance: str) -> Instance | None:
@@ -146,10 +208,19 @@ async def _complete(port: Port, instance: Instance) -> bool:
     places = apart.places(instance.snapshot)
     if not places:
         return True
-    keys = {subjects.state_value(instance.id, key): key for key in places}
+    keys = {subjects.state_value(instance.id, key): key for key in places if subjects.is_key(key)}
     stored = await port.last_many(topology.WORKFLOW_STATES, list(keys))
-    values = {keys[name]: orjson.loads(one.data) for name, one in stored.items()}
-    return not apart.put_back(instance.snapshot, places, values)
+    try:
+        values = {
+            keys[name]: gate.decode(one.data, name, depth=gate.STORED_DEPTH)
+            for name, one in stored.items()
+        }
+        return not apart.put_back(instance.snapshot, places, values)
+    except (MessageError, AttributeError, KeyError, TypeError, IndexError) as error:
+        reason = f"what is stored beside it: {gate.error_text(error)}"
+        instance.snapshot.clear()
+        instance.snapshot.update(_quarantined(instance.id, reason))
+        return True
 
 
 async def get(port: Port, instance: str) -> Instance:
@@ -161,7 +232,21 @@ async def get(port: Port, instance: str) -> Instance:
             "taken its start yet, or it ended so long ago that its snapshot expired "
             f"(`wf history {instance}` may still tell)"
         )
-    return found
+    reason = None if found.is_terminal else await _unusable(port, found)
+    return found if reason is None else replace(found, snapshot=_quarantined(instance, reason))
+
+
+async def _unusable(port: Port, instance: Instance) -> str | None:
+    """Why the engine cannot go on with just this state, as its dead letter says."""
+    subject = subjects.dead_letter("state", instance.id)
+    letter = await port.last(topology.DEAD_LETTERS, subject)
+    if letter is None:
+        return None
+    try:
+        evidence = gate.decode(letter.data, depth=gate.STORED_DEPTH)["evidence"]
+        return str(evidence["reason"]) if evidence["revision"] == instance.revision else None
+    except (MessageError, LookupError, TypeError):
+        return None
 
 
 async def history(port: Port, instance: str) -> list[HistoryEntry]:

@@ -24,6 +24,8 @@ async def command(
     what it was given before. Raises NotFound, WfError.
     """
     instance = await instances.get(port, id)
+    if instance.status == instances.QUARANTINED:
+        return instance.revision, {}  # the engine restores it first
     if instance.status != "faulted":
         raise WfError(f"retry refused: instance {id} is {instance.status}, not faulted")
     if "compensated" in instance.snapshot:

@@ -62,11 +62,13 @@ class Shelf:
 
 
 def running(**more: object) -> dict:
-    return {"id": "i", "status": "running", "frames": {}, "runs": {}, "timers": {}, **more}
+    names = {"workflow": "w", "namespace": "default", "version": "1"}
+    tables: dict = {"frames": {}, "runs": {}, "timers": {}}
+    return {"id": "i", "status": "running", **names, **tables, **more}
 
 
 def test_a_small_snapshot_is_stored_whole_for_ever():
-    shelf = Shelf(Rules(snapshot=200, value=10, rent=50))
+    shelf = Shelf(Rules(snapshot=300, value=10, rent=50))
     for at in range(50):
         shelf.store(running(input="x" * 20, at=at))
     assert shelf.messages == 50
@@ -201,7 +203,7 @@ def test_a_place_in_line_stays_in_the_snapshot_whatever_waits_with_it():
     slot = {"turn": 1, "state": "held", "retry": {"event": {"input": "x" * 500}}}
     other = {"data": "y" * 500}
     for number in range(5):
-        shelf.store({"id": "i", "status": "running", "n": number, "slot": slot, "other": other})
+        shelf.store(running(n=number, slot=slot, other=other))
     stored = orjson.loads(shelf.value)
     assert stored["slot"] == slot
     assert "other" not in stored

@@ -1,5 +1,10 @@
 """The stored record: what is written is what is read, and when its outbox counts as published."""
 
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from orchestrator import record as records
 from orchestrator.record import Commit
 from wf.jetstream.port import Stored
@@ -16,17 +21,46 @@ COMMIT = Commit(
     trace="00-a-b-01",
 )
 
+SNAPSHOT = {
+    "id": "i",
+    "status": "running",
+    "workflow": "w",
+    "namespace": "default",
+    "version": "1",
+    "frames": {},
+    "runs": {},
+    "timers": {},
+}
+
 
 def stored(data: bytes, headers: dict[str, str] | None = None) -> Stored:
     return Stored("$KV.WORKFLOW_STATES.i", data, headers, 12, 0)
 
 
 def test_what_is_written_is_what_is_read() -> None:
-    record = records.decode(stored(records.encode({"id": "i", "status": "running"}, COMMIT)))
-    assert record.snapshot == {"id": "i", "status": "running"}
+    record = records.decode(stored(records.encode(SNAPSHOT, COMMIT)))
+    assert record.snapshot == SNAPSHOT
     assert record.commit == COMMIT
     assert record.revision == 12
     assert not record.flushed
+
+
+@pytest.mark.parametrize("key", [*sorted(SNAPSHOT.keys() - {"id"}), "commit"])
+@pytest.mark.parametrize("value", [None, 5, "x", [], {"a": 1}, {"number": 1}])
+def test_what_is_no_state_is_told_with_its_place(key: str, value: object) -> None:
+    state = orjson.loads(records.encode(SNAPSHOT, COMMIT))
+    if isinstance(value, str) and isinstance(state[key], str) and key != "status":
+        return  # any name will do
+    for changed in ({**state, key: value}, {k: v for k, v in state.items() if k != key}):
+        record = records.decode(stored(orjson.dumps(changed)))
+        assert record.snapshot is None
+        assert f"/{key}" in record.unusable
+        assert record.revision == 12
+
+
+@given(st.binary())
+def test_whatever_bytes_are_stored_are_a_state_or_told_to_be_none(data: bytes) -> None:
+    assert records.decode(stored(data)).unusable or not data
 
 
 def test_a_marker_means_absent_at_its_own_revision() -> None:

@@ -31,10 +31,9 @@ def show(target: session.Target, id: str, *, raw: bool, json: bool) -> int:
 
 def list_instances(target: session.Target, status: str | None, limit: int, *, json: bool) -> int:
     """The newest instances."""
-    if status is not None and status not in instances.STATUSES:
-        raise inputs.UsageError(
-            f"--status {status!r} is not one of {', '.join(instances.STATUSES)}"
-        )
+    known = (*instances.STATUSES, instances.QUARANTINED)
+    if status is not None and status not in known:
+        raise inputs.UsageError(f"--status {status!r} is not one of {', '.join(known)}")
     recent = session.run(target, lambda client: client.recent(limit=limit, status=status))
     if json:
         output.print_json([shapes.listed(instance) for instance in recent.instances])

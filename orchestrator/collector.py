@@ -131,7 +131,7 @@ class Collector:
             return set()
         complete = [(entry.key, done) for entry in entries for done in entry.state["done"]]
         complete.sort(key=lambda one: triggering.completed_by(one[1]))
-        starts = (_start(key, done) for key, done in complete)
+        starts = (self._start(key, done) for key, done in complete)
         await send_each(self._port, topology.WORKFLOW_EVENTS, starts)
         rest = [entry._replace(state={**entry.state, "done": []}) for entry in entries]
         outcomes = await self._port.publish(
@@ -143,6 +143,12 @@ class Collector:
                 _check(outcome)
                 again.add(entry.key)
         return again
+
+    def _start(self, key: str, done: JsonObject) -> Outgoing:
+        namespace, name, _ = key.split(".", 2)
+        version = done["version"]
+        read = self._triggers.read_of(namespace, name, version)
+        return start(namespace, name, version, triggering.in_order(done), read)
 
     # Triggers that are gone
 
@@ -201,11 +207,6 @@ def _message(entry: Entry) -> Outgoing:
         expected=entry.sequence,
         ttl_s=KEEP_S if idle else None,
     )
-
-
-def _start(key: str, done: JsonObject) -> Outgoing:
-    namespace, name, _ = key.split(".", 2)
-    return start(namespace, name, done["version"], triggering.in_order(done))
 
 
 def _check(outcome: Outcome) -> None:

@@ -130,14 +130,15 @@ class Correlator:
     ) -> Iterable[Outgoing]:
         """The starts that the event makes by itself; to `collected`, by key, it is added where it
         takes more events to make one."""
-        starts: list[tuple[str, str, str]] = []
+        starts: list[tuple[tuple[str, str, str], str]] = []
         for match in self._triggers.match(event, delivery.sequence, delivery.timestamp_ms):
             if match.collects:
                 collected.setdefault(match.key, []).append(match.taken(delivery, event))
                 continue
             definition = match.definition
-            starts.append((definition.namespace, definition.name, definition.version))
-        return _each(starts, lambda names: start(*names, [event]))
+            names = definition.namespace, definition.name, definition.version
+            starts.append((names, match.trigger.read))
+        return _each(starts, lambda one: start(*one[0], [event], one[1]))
 
     def _event(self, stored: Delivery | Stored) -> cloudevents.JsonObject:
         event = cloudevents.read(stored.subject, stored.data, stored.headers)

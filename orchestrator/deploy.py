@@ -63,6 +63,10 @@ async def _deploy(port: Port, path: Path, deployment: Deployment) -> None:
     )
     outcome = await register(port, registered)
     deployment.calls.append((registered.title, definition.calls))
+    for warning in definition.warnings:
+        logger.bind(definition=registered.title, problem=str(warning)).warning(
+            "definition.doubtful"
+        )
     if outcome == "created":
         deployment.created.append(registered.title)
         logger.bind(definition=registered.title, file=str(path)).info("definition.registered")

@@ -14,7 +14,7 @@ from orchestrator.definition import Definition, version_key
 from orchestrator.definition.nodes import Trigger
 from orchestrator.definitions import Definitions, Key, Registered
 from orchestrator.lifecycle import PREFIX
-from orchestrator.machine import triggering
+from orchestrator.machine import consuming, triggering
 from orchestrator.machine.emitting import source_of
 from wf import messages, subjects
 from wf.ids import triggered_id
@@ -79,6 +79,15 @@ class Triggers:
                 found.append(Match(definition, trigger, fits))
         return found
 
+    def read_of(self, namespace: str, name: str, version: str) -> str:
+        """How the events are read that start this version."""
+        self._refresh()
+        for one in self._versions.get((namespace, name), ()):
+            trigger = one.definition.workflow.trigger
+            if one.definition.version == version and trigger is not None:
+                return trigger.read
+        return "envelope"
+
     def prefixes(self) -> set[str]:
         """Of the keys under which the latest versions collect events."""
         self._refresh()
@@ -134,11 +143,15 @@ def prefix(definition: Definition) -> str:
     return f"{definition.namespace}.{definition.name}.{digits}"
 
 
-def start(namespace: str, name: str, version: str, events: list[JsonObject]) -> Outgoing:
+def start(
+    namespace: str, name: str, version: str, events: list[JsonObject], read: str = "envelope"
+) -> Outgoing:
     """Start the instance that these events make. The same events make the same instance."""
     workflow = subjects.qualified(namespace, name)
     instance = triggered_id(workflow, [triggering.identity(event) for event in events])
-    body = messages.start_body(instance=instance, version=version, input=events)
+    body = messages.start_body(
+        instance=instance, version=version, input=[consuming.read(event, read) for event in events]
+    )
     return Outgoing(
         subjects.start(namespace, name),
         messages.encode(body),

@@ -342,7 +342,12 @@ def parse_definition(source: str | bytes | Path) -> RegisteredDefinition:
     document = resolve("definition.parse")(text, place)
     body: bytes = resolve("definition.canonical_bytes")(document)
     return RegisteredDefinition(
-        document.namespace, document.name, document.version, body, calls=document.calls
+        document.namespace,
+        document.name,
+        document.version,
+        body,
+        calls=document.calls,
+        warnings=document.warnings,
     )
 
 

@@ -43,6 +43,7 @@ class RegisteredDefinition:
     registered_ms: int = 0  # when the bucket stored it; 0 before that
     # The activities that it calls, with the warning where nobody serves one; of a parsed one only.
     calls: Mapping[str, Problem] = field(default_factory=dict, compare=False)
+    warnings: tuple[Problem, ...] = field(default=(), compare=False)  # others; likewise
 
     @property
     def title(self) -> str:

@@ -23,12 +23,17 @@ __all__ = ["Definition", "canonical_bytes", "diff", "parse", "version_key"]
 
 class Definition:
     """A valid definition. `document` is the plain JSON, `workflow` the compiled tree, `calls` the
-    activities that it needs: name → the warning to give where no worker has announced it."""
+    activities that it needs: name → the warning to give where no worker has announced it;
+    `warnings`: the others."""
 
-    __slots__ = ("calls", "document", "name", "namespace", "version", "workflow")
+    __slots__ = ("calls", "document", "name", "namespace", "version", "warnings", "workflow")
 
     def __init__(
-        self, document: dict[str, Any], workflow: Workflow, calls: Mapping[str, Problem]
+        self,
+        document: dict[str, Any],
+        workflow: Workflow,
+        calls: Mapping[str, Problem],
+        warnings: tuple[Problem, ...] = (),
     ) -> None:
         header = document["document"]
         self.namespace: str = header["namespace"]
@@ -37,6 +42,7 @@ class Definition:
         self.document = document
         self.workflow = workflow
         self.calls = calls
+        self.warnings = warnings
 
     def is_scheduled(self, event: dict[str, Any]) -> bool:
         """Whether a start was made by the schedule of this version."""
@@ -68,7 +74,7 @@ def parse(
         reachability.check(problems, document)
     if problems.found:
         raise DefinitionError(problems.ordered())
-    return Definition(document, workflow, calls(workflow, problems))
+    return Definition(document, workflow, calls(workflow, problems), tuple(problems.warnings))
 
 
 def canonical_bytes(definition: Definition) -> bytes:

@@ -19,6 +19,7 @@ GRANTS = ("client_credentials", "password")
 CLIENT_AUTHENTICATIONS = ("client_secret_post", "client_secret_basic", "private_key_jwt", "none")
 ENCODINGS = ("application/x-www-form-urlencoded", "application/json")
 
+_UNUSED = ("revocation", "introspection")
 _NO_GRANT = (
     "only client_credentials and password can run without a person: have a service of your own"
     " exchange the token"
@@ -112,13 +113,13 @@ def _oauth2(compiler: Compiler, place: str, body: dict[str, Any]) -> None:
     _token(compiler, place, body, ("endpoints",))
     endpoints = body.get("endpoints", {})
     if compiler.problems.mapping(f"{place}/endpoints", endpoints, "`endpoints`") is not None:
-        unused_ = "tokens are not revoked or introspected: remove it"
-        compiler.problems.keys(
-            f"{place}/endpoints",
-            endpoints,
-            ("token",),
-            {"revocation": unused_, "introspection": unused_},
-        )
+        compiler.problems.keys(f"{place}/endpoints", endpoints, ("token", *_UNUSED))
+        for key in _UNUSED:
+            if key in endpoints:
+                compiler.problems.warn(
+                    f"{place}/endpoints/{key}",
+                    "is not asked: tokens are kept until they expire, not revoked or introspected",
+                )
         if "token" in endpoints:
             no_template(compiler.problems, f"{place}/endpoints/token", endpoints["token"])
 

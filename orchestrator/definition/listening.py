@@ -8,7 +8,7 @@ from typing import Any
 from orchestrator.definition.compiler import EXPORT, INSIDE, NOTHING, RESERVED, Compiler, Scope
 from orchestrator.definition.emitting import attributes
 from orchestrator.definition.nodes import Correlation, Filter, Iterator, Listen, Strategy, Template
-from orchestrator.definition.problems import escape, kind_of
+from orchestrator.definition.problems import escape, kind_of, no_pattern
 from orchestrator.expressions import Expression, strip_marks
 
 JsonObject = dict[str, Any]
@@ -91,6 +91,8 @@ def _filter(compiler: Compiler, place: str, value: Any, scope: Scope, known: Lat
         problems.add(place, "needs `with`: the attributes that an event must have, such as type")
         return None
     template = attributes(compiler, f"{place}/with", wanted, scope, known)
+    for name, one in wanted.items():
+        no_pattern(problems, f"{place}/with/{escape(name)}", one, '${ test("…") }')
     type_ = wanted.get("type")
     constant = type(type_) is str and strip_marks(type_) is None
     correlations = []
@@ -118,6 +120,8 @@ def _correlation(
     expect = None
     if "expect" in value:
         expect = compiler.template(f"{place}/expect", value["expect"], known, scope)
+        instead = "`from` as an expression that gives true, such as `.data.id | test(…)`"
+        no_pattern(problems, f"{place}/expect", value["expect"], instead)
     return None if compiled is None else Correlation(name, compiled, expect)
 
 

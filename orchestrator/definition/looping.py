@@ -38,14 +38,15 @@ def for_(
     if "in" not in value:
         problems.add(place, "needs `in`: an expression that gives an array, such as `.items`")
         return None
-    if type(items) is not str or not items:
-        problems.add(f"{place}/in", f"must be an expression, found {kind_of(items)}")
-        return None
-    found = compiler.expression(f"{place}/in", items, INSIDE, scope)
-    if found is None:
+    if type(items) is list:
+        found = compiler.template(f"{place}/in", items, INSIDE, scope)
+    elif type(items) is str and items:
+        found = compiler.of_expression(f"{place}/in", items, INSIDE, scope)
+    else:
+        problems.add(f"{place}/in", f"must be an expression or an array, found {kind_of(items)}")
         return None
     body = For(found, each, at, condition, block, _concurrency(compiler, pointer, source))
-    return body, (late & {"task", "input"}) | (frozenset(found.variables) & {"task"})
+    return body, (late & {"task", "input"}) | (found.variables & {"task"})
 
 
 def _concurrency(compiler: Compiler, pointer: str, source: JsonObject) -> int | None:

@@ -89,6 +89,7 @@ class Task:
             self.output_as is not None
             or self.output_schema is not None
             or self.export_as is not None
+            or self.export_schema is not None
         )
 
 
@@ -127,6 +128,7 @@ class Trigger:
 
     text: str
     strategy: Strategy
+    read: str = "envelope"  # what of each event is in the input: data, envelope or raw
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +227,7 @@ class Emit:
 
 @dataclass(frozen=True, slots=True)
 class For:
-    items: Expression
+    items: Template
     each: str  # the variables, without `$`
     at: str
     condition: Expression | None

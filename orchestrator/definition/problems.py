@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -30,6 +31,7 @@ class Problems:
         self.positions = positions
         self.registered = registered
         self.found: list[Problem] = []
+        self.warnings: list[Problem] = []
 
     def add(self, pointer: str, sentence: str) -> None:
         """Note a problem at `pointer`; `sentence` says what is wrong and what to do."""
@@ -41,6 +43,12 @@ class Problems:
         """The same, of what only new definitions are refused for."""
         if not self.registered:
             self.add(pointer, sentence)
+
+    def warn(self, pointer: str, sentence: str) -> None:
+        """Note what is allowed, and may well mean something else than its author thinks."""
+        warning = self.at(pointer, sentence)
+        if warning not in self.warnings:
+            self.warnings.append(warning)
 
     def at(self, pointer: str, sentence: str) -> Problem:
         """A problem, or a warning, with the place of `pointer` in the file."""
@@ -116,6 +124,20 @@ def kind_of(value: Any) -> str:
     if isinstance(value, str):
         return "an empty string" if not value else f'"{value[:40]}"'
     return f"the number {value}"
+
+
+_PATTERN = re.compile(
+    r"\.[*+?]|\\[.dDwWsSb/]|^\^|\$$|\[[^\]]+\][*+?{]|\([^)]*\|[^)]*\)|\)[*+?]|[\w.]\*$"
+)
+
+
+def no_pattern(problems: Problems, pointer: str, value: Any, instead: str) -> None:
+    """Warn of a filter's constant that looks like a pattern; `instead`: what to write."""
+    if type(value) is str and not value.lstrip().startswith("${") and _PATTERN.search(value):
+        problems.warn(
+            pointer,
+            f'"{value:.60}" is compared as it is, not as a pattern: for that write {instead}',
+        )
 
 
 def no_template(problems: Problems, pointer: str, value: Any) -> None:

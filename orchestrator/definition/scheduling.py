@@ -9,17 +9,19 @@ import orjson
 
 from orchestrator.definition import duration as durations
 from orchestrator.definition.compiler import NOTHING, Compiler, Scope
+from orchestrator.definition.listening import READ as READ_AS
 from orchestrator.definition.listening import strategy
 from orchestrator.definition.nodes import Schedule, Trigger
-from orchestrator.definition.problems import Problems
+from orchestrator.definition.problems import Problems, kind_of
 from wf import cron
 from wf.durations import format_duration
 
 KEYS = ("every", "cron", "after", "on")
+READ = "read"  # beside `on`
 _PLACE = "/schedule"
 _OF_LISTEN = {
     "until": "only a `listen` can have `until`: remove it, each event or set starts an instance",
-    "read": "the input is always the whole events: use `input.from`, such as `${ map(.data) }`",
+    "read": "goes beside `on`, not into it: `schedule: {on: …, read: data}`",
     "foreach": "each event starts an instance by itself: write what is to be done in `do`",
 }
 _SHORTEST_MS = 1000
@@ -32,7 +34,9 @@ def schedule(problems: Problems, value: Any, zone: str | None) -> Schedule | Non
         return None
     if problems.mapping(_PLACE, value, "`schedule`") is None:
         return None
-    problems.keys(_PLACE, value, KEYS)
+    problems.keys(_PLACE, value, (*KEYS, READ))
+    if READ in value and "on" not in value:
+        problems.add(f"{_PLACE}/{READ}", "says how events are read: only `on` has some, remove it")
     found = [key for key in KEYS if key in value]
     if len(found) != 1:
         listed = ", ".join(KEYS)
@@ -61,7 +65,13 @@ def trigger(compiler: Compiler, value: Any) -> Trigger | None:
     found = strategy(compiler, place, on, Scope(), known=NOTHING, elsewhere=_OF_LISTEN)
     if found is None:
         return None
-    return Trigger(orjson.dumps(on, option=orjson.OPT_SORT_KEYS).decode(), found)
+    read = value.get(READ, "envelope")
+    if read not in READ_AS:
+        compiler.problems.add(
+            f"{_PLACE}/{READ}", f"must be {', '.join(READ_AS)}, found {kind_of(read)}"
+        )
+    text = orjson.dumps(on, option=orjson.OPT_SORT_KEYS).decode()
+    return Trigger(text, found, str(read))
 
 
 def _cron(problems: Problems, value: Any, zone: str | None) -> Schedule | None:

@@ -17,8 +17,6 @@ def section_schema(
     if type(value) is not dict or "schema" not in value:
         return None
     problems, place = compiler.problems, f"{pointer}/{name}/schema"
-    if name == "export" and "as" not in value:
-        problems.add(place, "checks what `as` exports: add `as`, or remove the schema")
     found = problems.mapping(place, value["schema"], "a schema")
     if found is None:
         return None

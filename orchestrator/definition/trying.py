@@ -8,7 +8,7 @@ from typing import Any
 from orchestrator.definition import looping
 from orchestrator.definition.compiler import INSIDE, NOTHING, Compiler, Scope
 from orchestrator.definition.nodes import Block, Duration, Retry, Template, Try
-from orchestrator.definition.problems import escape, kind_of
+from orchestrator.definition.problems import escape, kind_of, no_pattern
 from orchestrator.definition.timeouts import limit
 from orchestrator.expressions import Expression
 
@@ -94,6 +94,9 @@ class _Catch:
         if wanted is None:
             return None
         self.problems.keys(place, wanted, _FILTER_KEYS)
+        for key, value in wanted.items():
+            instead = f'`when: ${{ $error.{key} | test("…") }}` beside `errors`'
+            no_pattern(self.problems, f"{place}/{escape(key)}", value, instead)
         return self.compiler.template(place, wanted, INSIDE, self.scope)
 
     def retry(self) -> Retry | None:
@@ -177,6 +180,12 @@ def _limit(
             f"must be an integer from 1, which counts the first attempt too: {kind_of(count)}",
         )
         count = None
+    if count == 1:
+        problems.warn(
+            f"{place}/attempt/count",
+            "counts attempts, the first one included: with 1 nothing is tried again; write 2 for"
+            " one retry",
+        )
     each = None
     if "duration" in attempt:
         each = limit(compiler, f"{place}/attempt/duration", attempt["duration"], INSIDE, scope)

@@ -25,7 +25,7 @@ from orchestrator.definition.trying import retry_policy
 from orchestrator.definition.versions import SEMANTIC, VERSION_RULE
 from wf.subjects import NAME_RULE, is_name
 
-_DSL = re.compile(r"1\.0\.[0-9]+\Z")
+_DSL = re.compile(r"1\.0\.[0-9]+(-[0-9A-Za-z.-]+)?(?:\+[0-9A-Za-z.-]+)?\Z")
 TOP = ("document", "input", "use", "timeout", "do", "output", "schedule", "evaluate")
 _USE_LATER = {
     "catalogs": "catalogs are not supported: call activities by their names",
@@ -92,12 +92,26 @@ def _header(problems: Problems, key: str, value: Any) -> None:
     if type(value) is not str:
         quote = ": put it in quotes" if type(value) in (int, float) else ""
         problems.add(place, f"must be a string, found {kind_of(value)}{quote}")
-    elif key == "dsl" and not _DSL.match(value):
-        problems.add(place, f"\"{value}\" is not a version of the DSL that is known: write '1.0.3'")
+    elif key == "dsl":
+        _dsl(problems, place, value)
     elif key == "version" and (not SEMANTIC.match(value) or len(value) > 64):
         problems.add(place, f'"{value}": {VERSION_RULE}')
     elif key in ("namespace", "name") and not is_name(value):
         problems.add(place, f'"{value}" is not a valid name: use {NAME_RULE}')
+
+
+def _dsl(problems: Problems, place: str, value: str) -> None:
+    found = _DSL.match(value)
+    if found is None:
+        problems.add(
+            place, f"\"{value:.40}\" is not a version of the DSL that is known: write '1.0.3'"
+        )
+    elif found[1]:
+        problems.warn(
+            place,
+            f'"{value:.40}" is a draft of the DSL, and is read as 1.0.3: what DSL 1.0 left out is'
+            " refused; write '1.0.3'",
+        )
 
 
 def _use(compiler: Compiler, value: Any) -> None:

@@ -27,6 +27,8 @@ _BASED = re.compile(r"0o[0-7]+\Z|0x[0-9a-fA-F]+\Z")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?\Z")
 _NOT_A_NUMBER = re.compile(r"(?:[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))\Z")
 _TAGS = tuple(f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null"))
+MERGE = "<<"
+_MERGE_TAG = "tag:yaml.org,2002:merge"
 _CONTAINER_TAGS = tuple(f"tag:yaml.org,2002:{name}" for name in ("map", "seq"))
 
 
@@ -39,6 +41,8 @@ class _Open:
     anchor: str | None
     weight_before: int
     key: str | None = None  # of a mapping: the key whose value comes next
+    merges: bool = False  # what comes next is to be merged: the key was `<<`
+    merged: dict[str, Any] | None = None  # what `<<` has given: the mapping's own keys override it
 
 
 @dataclass(slots=True)
@@ -101,6 +105,10 @@ class YamlReader:
 
     def _close(self) -> None:
         done = self._stack.pop()
+        if done.merged is not None:
+            done.value.update(
+                {key: one for key, one in done.merged.items() if key not in done.value}
+            )
         if done.anchor is not None:
             self._anchors[done.anchor] = (done.value, self._weight - done.weight_before)
         self._put(done.value)
@@ -129,11 +137,34 @@ class YamlReader:
     def _key(self, event: yaml.ScalarEvent) -> None:
         top = self._stack[-1]
         top.key = event.value
+        if event.value == MERGE and not event.style and event.tag in (None, _MERGE_TAG):
+            self._merge_key(event, top)
+            return
         pointer = self._pointer()
         if event.value in top.value:
             self._problem(event, pointer, f'the key "{event.value}" is given twice: keep one')
         else:
             self.positions[pointer] = _position(event)
+
+    def _merge_key(self, event: yaml.ScalarEvent, top: _Open) -> None:
+        if top.merged is not None:
+            self._problem(
+                event, self._pointer(), "`<<` is given twice: write a list, `<<: [*a, *b]`"
+            )
+        top.merges, top.merged = True, top.merged or {}
+
+    def _merge(self, top: _Open, value: Any) -> None:
+        """As YAML 1.1 says: of several mappings, the earlier ones override the later ones."""
+        given = value if type(value) is list else [value]
+        for one in given:
+            if type(one) is not dict:
+                sentence = "`<<` merges a mapping or a list of mappings, such as `<<: *defaults`"
+                line, column = self.positions.get(self._pointer(), (1, 1))
+                self.problems.append(Problem(self.file, line, column, self._pointer(), sentence))
+                return
+        assert top.merged is not None
+        for one in given:
+            top.merged.update({key: found for key, found in one.items() if key not in top.merged})
 
     def _put(self, value: Any) -> None:
         """Give a finished value to what it stands in."""
@@ -143,9 +174,13 @@ class YamlReader:
         top = self._stack[-1]
         if type(top.value) is list:
             top.value.append(value)
+            return
+        if top.merges:
+            self._merge(top, value)
+            top.merges = False
         else:
             top.value[top.key] = value
-            top.key = None
+        top.key = None
 
     def _wants_key(self) -> bool:
         return (

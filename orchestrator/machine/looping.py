@@ -29,9 +29,10 @@ class ForHandler(Handler):
         task = step.task(frame)
         body: For = task.body
         scope = tasks.scope_inside(step, frame, input)
-        found = step.evaluate(body.items, input, scope, task.pointer)
+        found = step.build(body.items, input, scope, task.pointer)
         if type(found) is not list:
-            detail = f"`in` must give an array, found {kind_of(found)}: {body.items.source:.120}"
+            source = task.source["for"]["in"]
+            detail = f"`in` must give an array, found {kind_of(found)}: {source:.120}"
             raise Fault(expression_error(detail, task.pointer))
         step.edit(frame).update(items=items.pack(found), at=0)
         if body.concurrency is None:

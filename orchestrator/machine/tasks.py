@@ -97,6 +97,8 @@ def _transform(step: Step, frame: str, task: Task, output: Any) -> Any:
         exported = step.build(task.export_as, output, scope, task.pointer)
         step.validate(task.export_schema, exported, "export", task.pointer)
         step.set_context(frame, exported)
+    elif task.export_schema is not None:  # without `as` the context stays what it is
+        step.validate(task.export_schema, step.context(frame), "export", task.pointer)
     return output
 
 

@@ -106,11 +106,18 @@ do:
     ),
     # Loops and branches
     runs(
-        "for, for-inline-array",
+        "for",
         "do: [{all: {for: {each: pet, in: .pets, at: n}, do: "
         "[{visit: {set: {last: '${ $pet }', n: '${ $n }'}}}]}}]",
         input={"pets": ["cat", "dog"]},
         output={"last": "dog", "n": 1},
+    ),
+    runs(
+        "for-inline-array",
+        "do: [{all: {for: {each: pet, in: [{name: cat, legs: 4}, {name: '${ .other }'}]}, do: "
+        "[{visit: {set: {names: '${ .names + [$pet.name] }'}}}]}}]",
+        input={"other": "dog"},
+        output={"names": ["cat", "dog"]},
     ),
     runs(
         "while",
@@ -416,19 +423,19 @@ do:
             }
         },
     ),
-    runs(
+    refused(
         "call-custom-function-inline",
         """
 use:
   functions:
     pet:
+      input: {schema: {document: {type: object}}}
       call: http
       with: {method: get, endpoint: 'https://pets.example/{id}'}
 do: [{ask: {call: pet, with: {id: 3}}}]
 """,
-        stubs=PET,
-        output={"name": "Tom"},
-        sent=asked("https://pets.example/{id}", variables={"id": 3}),
+        "/use/functions/pet/input",
+        "on the tasks that call it",
     ),
     # Authentications and secrets
     *(
@@ -443,7 +450,10 @@ do: [{ask: {call: pet, with: {id: 3}}}]
     ),
     runs(
         "authentication-oauth2, oauth2",
-        asks("{oauth2: {endpoints: {token: /token}, " + CLIENT + "}}"),
+        asks(
+            "{oauth2: {endpoints: {token: /token, revocation: /revoke, introspection: /look}, "
+            "issuers: ['https://id.example'], scopes: [api], audiences: [pets], " + CLIENT + "}}"
+        ),
         input=WHO,
         stubs=PET,
         output={"name": "Tom"},

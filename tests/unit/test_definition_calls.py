@@ -90,11 +90,6 @@ CLIENT = {"id": "a", "secret": "b"}
             "/authentication/oauth2/subject",
             "without a person",
         ),
-        (
-            access({"oauth2": {**OAUTH2, "client": CLIENT, "endpoints": {"revocation": "/r"}}}),
-            "/authentication/oauth2/endpoints/revocation",
-            "not revoked",
-        ),
     ],
 )
 def test_what_is_wrong_is_refused_at_its_place(task: JsonObject, pointer: str, words: str) -> None:

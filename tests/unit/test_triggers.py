@@ -53,7 +53,7 @@ def event(type_: str = "placed", data: Any = None, **more: Any) -> dict[str, Any
     [
         ("{one: {with: {type: a}}, any: []}", "/schedule/on", "just one of"),
         ("{any: [], until: .x}", "/schedule/on/until", "only a `listen` can have `until`"),
-        ("{any: [], read: data}", "/schedule/on/read", "input.from"),
+        ("{any: [], read: data}", "/schedule/on/read", "goes beside `on`"),
         ("{any: [], foreach: {}}", "/schedule/on/foreach", "each event starts an instance"),
         ("{all: []}", "/schedule/on/all", "list of event filters"),
         ("{one: {with: {}}}", "/schedule/on/one", "needs `with`"),

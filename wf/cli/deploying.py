@@ -106,7 +106,8 @@ def _check(file: str) -> tuple[RegisteredDefinition | None, JsonObject]:
         "name": definition.name,
         "version": definition.version,
     }
-    return definition, {**shape, "valid": True, **names}
+    warnings = [str(warning) for warning in definition.warnings]
+    return definition, {**shape, "valid": True, **names, "warnings": warnings}
 
 
 def _parts(problems: Sequence[Problem]) -> list[JsonObject]:
@@ -119,7 +120,8 @@ def _parts(problems: Sequence[Problem]) -> list[JsonObject]:
 
 def _warn(found: RegisteredDefinition | None, shape: JsonObject, known: Collection[str]) -> None:
     if found is not None:
-        shape["warnings"] = [str(warning) for warning in unannounced(found.calls, known)]
+        warnings = (*found.warnings, *unannounced(found.calls, known))
+        shape["warnings"] = [str(warning) for warning in warnings]
 
 
 def _tell_warnings(shape: JsonObject) -> None:

@@ -13,7 +13,8 @@ from wf.errors import ConfigError
 from wf.pools import Pool, fingerprints, pools_for
 from wf.settings import Settings, load
 
-IMPORT_TIMEOUT_S = 30.0
+IMPORT_S = 30.0  # of one module
+IMPORTS_S = 60.0  # of all of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,16 +39,23 @@ class Configuration:
         """Path of each module that cannot be imported → why."""
         return {module.path: module.error for module in self.modules if module.error}
 
+    def late(self) -> list[str]:
+        """Paths of the modules whose import was not done in time: they may be slow or hang."""
+        return [module.path for module in self.modules if module.late]
 
-Read = Callable[[Configuration], Configuration]  # anew, given what is in force
+
+# anew, given what is in force, and how many seconds the import of a module may take
+Read = Callable[[Configuration, float], Configuration]
 
 
 def read(
     path: Path,
     overrides: Mapping[str, object] | None = None,
-    import_timeout_s: float = IMPORT_TIMEOUT_S,
+    import_s: float = IMPORT_S,
+    imports_s: float = IMPORTS_S,
 ) -> Configuration:
-    """Load pool.toml and try every activity module, each in a process of its own.
+    """Load pool.toml and try every activity module, each in a process of its own, for `import_s`,
+    and all of them for `imports_s` at most.
 
     Raises ConfigError with every problem. A module that cannot be imported is none: it stops only
     its own pool.
@@ -58,21 +66,24 @@ def read(
             [f"{path}: activities_dir: there is no directory {settings.activities_dir}: make it"]
         )
     text = path.read_bytes()
-    modules = probe(settings.activities_dir, import_timeout_s)
+    modules = probe(settings.activities_dir, import_s, imports_s)
     found = [(name, module.path) for module in modules for name in module.activities]
     found += _presumed(settings, modules, {name for name, _ in found})
     return Configuration(settings, tuple(modules), tuple(pools_for(settings, found)), text)
 
 
 def read_again(
-    path: Path, overrides: Mapping[str, object] | None, before: Configuration
+    path: Path,
+    overrides: Mapping[str, object] | None,
+    before: Configuration,
+    import_s: float = IMPORT_S,
 ) -> Configuration:
     """`read` for a reload, in a process that may wait: for files that are being replaced.
 
     Raises ConfigError as well for what looks like half of what was there `before`.
     """
     refuse_half(path, before.text, settled(path))
-    new = read(path, overrides)
+    new = read(path, overrides, import_s)
     if before.modules and not new.modules:
         raise ConfigError(
             [

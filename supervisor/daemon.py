@@ -22,13 +22,21 @@ from supervisor.launch import Launcher
 from supervisor.loop import Loop, SignalPipe
 from supervisor.notify import Notifier
 from supervisor.process import READY, STARTING, describe
-from supervisor.reload import Validation, condemn_broken, forgive_failed, merged, reshape
+from supervisor.reload import (
+    LONGEST_S,
+    Validation,
+    condemn_broken,
+    forgive_failed,
+    merged,
+    reshape,
+)
 from supervisor.restart import Cause
 from supervisor.spawn import Spawned
 from supervisor.spec import MONITOR, ORCHESTRATOR, WORKER
 from supervisor.steering import Steering
 from supervisor.stop import Stopping, sweep_leftovers
-from supervisor.tree import Fatal, Timing, Tree
+from supervisor.timing import Timing
+from supervisor.tree import Fatal, Tree
 from supervisor.vigil import Vigil
 from supervisor.watch import Watch
 from wf import streams
@@ -88,6 +96,8 @@ class Daemon:
         self._stopping: Stopping | None = None
         self._same_stop_until = 0.0  # monotonic seconds
         self._validation: Validation | None = None
+        self._later_s = list(timing.imports_s[1:])
+        self._reloading = False  # somebody asked for what is under way
         self._reload_again = False  # asked for while a validation was under way
         self._reload_error: tuple[str, ...] = ()
         self._restart_needed: tuple[str, ...] = ()
@@ -116,7 +126,8 @@ class Daemon:
         self._steering.configured()
         self.tree.pause(self._steering.overrides.paused, now)
         self._rescale(now)
-        condemn_broken(self.tree, self.configuration.broken(), now)
+        condemn_broken(self.tree, self.configuration, now)
+        self._import_late(now)
         while not self._step(now):
             self.loop.wait(self._until_next(now))
             now = time.monotonic()
@@ -250,12 +261,26 @@ class Daemon:
             return
         if self._validation is not None:
             self._reload_again = True
+            if not self._reloading:
+                self._validation.cancel()  # what it finds is out of date
             return
         logger.bind(why=why).info("reload.begun")
         self._redeploy_too = self._redeploy_too or why == "SIGHUP"
+        self._reloading = True
         self._notifier.reloading()
+        self._notifier.extend(LONGEST_S)
+        self._validate(self._timing.imports_s[-1], now)
+
+    def _validate(self, import_s: float, now: float) -> None:
         before = self.configuration
-        self._validation = Validation(lambda: self._read(before), self.loop, self.tree, now)
+        self._validation = Validation(
+            lambda: self._read(before, import_s), self.loop, self.tree, now
+        )
+
+    def _import_late(self, now: float) -> None:
+        """Since the start some imports are not done: give them more time, a few times."""
+        if self.configuration.late() and self._later_s:
+            self._validate(self._later_s.pop(0), now)
 
     def _finish_validation(self, now: float) -> None:
         validation = self._validation
@@ -266,16 +291,23 @@ class Daemon:
                 validation.cancel()
             return
         self._validation = None
-        if validation.outcome.configuration is None:
+        if self._reload_again and not self._reloading:
+            logger.debug("imports.given.up")
+        elif validation.outcome.configuration is None:
             self._reload_error = validation.outcome.problems
             logger.bind(problems=list(self._reload_error)).error("reload.refused")
         else:
             self._apply(validation.outcome.configuration, now)
-        if self._up:
+        if self._up and self._reloading:
             self._notifier.ready()
+        if self._reloading:
+            self._later_s.clear()  # all the time there is was given
+        self._reloading = False
         if self._reload_again:
             self._reload_again = False
             self._begin_reload("changed again", now)
+        else:
+            self._import_late(now)
 
     def _apply(self, configuration: Configuration, now: float) -> None:
         self._reload_error = ()
@@ -284,7 +316,7 @@ class Daemon:
         self._launcher.settings = self.settings
         self._steering.configured()
         change = reshape(self.tree, configuration, self._counts(), now)
-        condemn_broken(self.tree, configuration.broken(), now)
+        condemn_broken(self.tree, configuration, now)
         forgive_failed(self.tree, configuration.broken())
         log = logger.bind(
             started=len(change.start), stopped=len(change.stop), replaced=len(change.replace)
@@ -348,7 +380,7 @@ class Daemon:
     def _state(self) -> str:
         if self._stopping is not None:
             return "stopping"
-        if self._validation is not None or self.tree.rolling.is_under_way():
+        if self._reloading or self.tree.rolling.is_under_way():
             return "reloading"
         return "running" if self._up else "starting"
 

@@ -24,7 +24,7 @@ from supervisor.launch import Launcher
 from supervisor.lock import lock_state
 from supervisor.notify import Notifier
 from supervisor.spawn import become_subreaper, name_process
-from supervisor.tree import Timing
+from supervisor.timing import Timing
 from wf import log, streams
 from wf.child import EXIT_BROKER, EXIT_CONFIG
 from wf.errors import BrokerError, ConfigError
@@ -109,8 +109,9 @@ def run(
     log.configure(level=logging.log_level, format=logging.log_format, process="supervisor")
     lock = lock_state(settings.supervisor.state_dir, settings.supervisor.name, path)
     try:
-        configuration = read(path, overrides)
-        return _serve(configuration, path, overrides or {}, table, timing or Timing())
+        timing = timing or Timing()
+        configuration = read(path, overrides, timing.imports_s[0], timing.imports_s[0])
+        return _serve(configuration, path, overrides or {}, table, timing)
     except BrokerError as error:
         logger.bind(error=str(error)).critical("supervisor.failed")
         return EXIT_BROKER
@@ -135,8 +136,8 @@ def _serve(
     gc.collect()
     gc.freeze()  # what is in memory now is shared by every child: the collector must not touch it
 
-    def again(before: Configuration) -> Configuration:
-        return read_again(path, overrides, before)
+    def again(before: Configuration, import_s: float) -> Configuration:
+        return read_again(path, overrides, before, import_s)
 
     daemon = Daemon(configuration, again, launcher, guard, notifier, timing)
     try:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from loguru import logger
 
-from supervisor.configuration import Configuration
+from supervisor.configuration import IMPORTS_S, Configuration
 from supervisor.loop import Loop
 from supervisor.process import describe
 from supervisor.spawn import spawn
@@ -25,7 +25,7 @@ from wf.child import EXIT_CONFIG, EXIT_OK
 from wf.errors import ConfigError
 from wf.settings import Settings
 
-LONGEST_S = 180.0
+LONGEST_S = IMPORTS_S + 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,15 +129,18 @@ def reshape(
     return change
 
 
-def condemn_broken(tree: Tree, broken: dict[str, str], now: float) -> None:
+def condemn_broken(tree: Tree, configuration: Configuration, now: float) -> None:
     """Hold back each pool that runs nothing and whose modules are known to be broken."""
+    broken, late = configuration.broken(), configuration.late()
     for pool in list(tree.pools):
         places = tree.in_pool(pool)
         errors = [broken[path] for path in places[0].spec.modules if path in broken]
         if not errors:
             continue
         for path in places[0].spec.modules:
-            if path in broken:
+            if path in late:
+                logger.bind(pool=pool, module=path, error=broken[path]).warning("module.late")
+            elif path in broken:
                 logger.bind(pool=pool, module=path, error=broken[path]).error("module.broken")
         if all(place.process is None for place in places):
             tree.condemn(pool, "\n".join(errors), now)

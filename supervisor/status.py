@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from supervisor.configuration import Configuration
@@ -52,7 +53,8 @@ def document(
             for name in _pool_names(tree, configuration)
         ],
         "broken_modules": [
-            {"path": path, "error": error} for path, error in configuration.broken().items()
+            {"path": path, "error": error, "late": path in configuration.late()}
+            for path, error in configuration.broken().items()
         ],
     }
 
@@ -209,6 +211,9 @@ def one_line(status: dict[str, Any]) -> str:
         names = [pool["name"] for pool in status["pools"] if pool["state"] == state]
         if names:
             parts.append(f"{state}: {', '.join(names)}")
+    late = [Path(one["path"]).name for one in status["broken_modules"] if one["late"]]
+    if late:
+        parts.append(f"import not done: {', '.join(late)}")
     if status["reload_error"]:
         parts.append(f"reload refused: {status['reload_error'][0]}")
     if status["restart_needed"]:

@@ -8,13 +8,12 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from loguru import logger
 
-from supervisor.autoscale import ScalingPolicy
 from supervisor.backlog import Backlog
 from supervisor.deaths import Deaths
 from supervisor.loop import Loop
@@ -34,6 +33,7 @@ from supervisor.restart import (
 from supervisor.rolling import Rolling
 from supervisor.spawn import Spawned
 from supervisor.spec import BROKER, MONITOR, STAGES, ChildSpec
+from supervisor.timing import Timing
 from wf.child import EXIT_BROKER, EXIT_CONFIG
 
 LOGGED_DUMP = 8000  # characters of a stack dump, its end
@@ -41,25 +41,6 @@ EXIT_ENGINE = 71  # the broker or the orchestrator failed past its budget
 
 Protect = Callable[[Spawned], None]
 Launch = Callable[[ChildSpec, int], Spawned]
-
-
-# Without the engine nothing works, so it is brought back sooner, and given up sooner.
-ENGINE = Policy(max_delay_s=5.0, stable_s=1.0, intensity=20)
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """The figures that decide how long things may take and how often they may fail."""
-
-    boot_timeout_s: float | None = None  # None: as each spec says
-    engine_grace_s: float = 10.0  # for the orchestrator and the broker to leave
-    watch_interval_s: float = 1.0
-    starved_s: float = 30.0  # a worker that takes nothing for so long, though tasks wait, is stuck
-    roll_proof_s: float = 30.0  # a new worker that gets no task to finish is trusted after that
-    roll_blind_s: float = 3.0  # the same where nobody knows whether there are tasks
-    worker: Policy = field(default_factory=Policy)
-    engine: Policy = field(default_factory=lambda: ENGINE)
-    scaling: ScalingPolicy = field(default_factory=ScalingPolicy)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,9 @@ from wf.scanning import scan
 
 __all__ = ["ModuleReport", "conflicts", "fingerprint", "load", "module_files", "probe", "scan"]
 
-AT_ONCE = 4
+AT_ONCE = 8  # imports that have just begun: they compute
+YOUNG_S = 0.2  # one that takes longer may wait for something, and keeps nobody waiting
+MOST = 64  # processes
 TRACEBACK_LIMIT = 8_000  # characters
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -43,6 +45,7 @@ class ModuleReport:
     activities: tuple[str, ...]  # names; by reading the source when the import failed
     error: str | None  # why it cannot be imported: traceback, or what was wrong with it
     fingerprint: str  # changes when the module, or a `_helper.py` beside it, changes
+    late: bool = False  # not done in time; it may only be slow
 
 
 def module_files(directory: str | Path) -> list[Path]:
@@ -68,28 +71,37 @@ class _Probe:
     path: Path
     pid: int
     read_fd: int
-    deadline: float  # time.monotonic()
+    begun: float  # time.monotonic(), as is the deadline
+    deadline: float
     answer: bytearray = field(default_factory=bytearray)
-    failure: str | None = None
+    late: bool = False
 
 
-def probe(directory: str | Path, timeout_s: float) -> list[ModuleReport]:
+def probe(
+    directory: str | Path, timeout_s: float, total_s: float | None = None
+) -> list[ModuleReport]:
     """Import each module of `directory` in a forked child; what they provide, sorted by path.
 
     A module that raises, crashes or is not done after `timeout_s` gets its error reported, and
-    the names that can be read from its source. Every child is ended and reaped before this
-    returns. Must be called in a process with one thread.
+    the names that can be read from its source; so do those that are not done when `total_s` is
+    over. Every child is ended and reaped before this returns. Must be called in a process with one
+    thread.
     """
     waiting = module_files(directory)
+    until = time.monotonic() + (total_s if total_s is not None else timeout_s)
     running: dict[int, _Probe] = {}
     reports: list[ModuleReport] = []
     with selectors.DefaultSelector() as selector:
         try:
             while waiting or running:
-                while waiting and len(running) < AT_ONCE:
-                    one = _start(waiting.pop(0), timeout_s)
+                now = time.monotonic()
+                while waiting and now < until and _has_room(running, now):
+                    one = _start(waiting.pop(0), now, min(now + timeout_s, until))
                     running[one.read_fd] = one
                     selector.register(one.read_fd, selectors.EVENT_READ)
+                if not running:  # no time is left
+                    reports += [_untried(path) for path in waiting]
+                    break
                 for fd in _wait(selector, running):
                     selector.unregister(fd)
                     reports.append(_finish(running.pop(fd)))
@@ -104,7 +116,12 @@ def conflicts(reports: Sequence[ModuleReport]) -> list[str]:
     return clashes((name, report.path) for report in reports for name in report.activities)
 
 
-def _start(path: Path, timeout_s: float) -> _Probe:
+def _has_room(running: dict[int, _Probe], now: float) -> bool:
+    young = sum(1 for one in running.values() if now - one.begun < YOUNG_S)
+    return young < AT_ONCE and len(running) < MOST
+
+
+def _start(path: Path, now: float, deadline: float) -> _Probe:
     read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
     parent = os.getpid()
     pid = os.fork()
@@ -112,7 +129,7 @@ def _start(path: Path, timeout_s: float) -> _Probe:
         _child(path, write_fd, parent)
     os.close(write_fd)
     os.set_blocking(read_fd, False)
-    return _Probe(path, pid, read_fd, time.monotonic() + timeout_s)
+    return _Probe(path, pid, read_fd, now, deadline)
 
 
 def _child(path: Path, write_fd: int, parent: int) -> None:
@@ -159,9 +176,10 @@ def _examine(path: Path) -> dict[str, object]:
 def _wait(selector: selectors.BaseSelector, running: dict[int, _Probe]) -> list[int]:
     """Read what is there; the fds of the children that are done, dead or out of time."""
     now = time.monotonic()
-    soonest = min(one.deadline for one in running.values())
+    events = [one.deadline for one in running.values()]
+    events += [one.begun + YOUNG_S for one in running.values() if now - one.begun < YOUNG_S]
     over = []
-    for key, _ in selector.select(max(0.0, soonest - now)):
+    for key, _ in selector.select(max(0.0, min(events) - now)):
         one = running[key.fd]
         chunk = os.read(one.read_fd, 65536)
         one.answer += chunk
@@ -170,14 +188,14 @@ def _wait(selector: selectors.BaseSelector, running: dict[int, _Probe]) -> list[
     now = time.monotonic()
     for fd, one in running.items():
         if fd not in over and now >= one.deadline:
-            one.failure = "the import was not done in time: do not work or wait at module level"
+            one.late = True
             over.append(fd)
     return over
 
 
 def _finish(one: _Probe) -> ModuleReport:
     status = _end(one)
-    error = one.failure
+    error = _late(one.deadline - one.begun) if one.late else None
     names: list[str] | None = None
     if error is None and status == 0 and _is_complete(one):
         answer = orjson.loads(bytes(one.answer))
@@ -186,9 +204,16 @@ def _finish(one: _Probe) -> ModuleReport:
         error = f"the import ended its process ({_died(status)})"
     if names is None:
         names = scan(one.path)
-    return ModuleReport(
-        path=str(one.path), activities=tuple(names), error=error, fingerprint=fingerprint(one.path)
-    )
+    return ModuleReport(str(one.path), tuple(names), error, fingerprint(one.path), one.late)
+
+
+def _untried(path: Path) -> ModuleReport:
+    error = "it was not imported: those before it took all the time there is"
+    return ModuleReport(str(path), tuple(scan(path)), error, fingerprint(path), late=True)
+
+
+def _late(after_s: float) -> str:
+    return f"the import was not done in {after_s:.0f} s: do not work or wait at module level"
 
 
 def _end(one: _Probe) -> int:

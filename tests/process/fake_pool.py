@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from supervisor.autoscale import ScalingPolicy
 from supervisor.main import run
 from supervisor.restart import Policy
-from supervisor.tree import Timing
+from supervisor.timing import Timing
 from wf.errors import ConfigError
 
 TABLE = {

@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from supervisor import memory
 from supervisor.main import run
-from supervisor.tree import Timing
+from supervisor.timing import Timing
 
 
 def memory_kills(beside: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from wf import discovery
 from wf.discovery import conflicts, fingerprint, load, module_files, probe, scan
 from wf.errors import ConfigError
 
@@ -139,12 +140,39 @@ def test_probe_reports_good_and_bad_modules_and_outlives_them(tmp_path: Path) ->
     assert (good.activities, good.error) == (("one", "two-b"), None)
     assert "SIGKILL" in str(crashes.error)
     assert "SystemExit: 3" in str(exits.error)
-    assert "not done in time" in str(hangs.error)
+    assert "not done in 2 s" in str(hangs.error)
+    assert [one.late for one in (crashes, exits, good, hangs, raises)] == [0, 0, 0, 1, 0]
     assert "No module named 'no_such_module'" in str(raises.error)
     for broken in (crashes, exits, hangs, raises):
         assert broken.activities == ("named_in_source",)
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)  # everything is reaped
+
+
+def test_imports_that_wait_keep_nobody_waiting_and_all_of_them_have_a_bound(
+    tmp_path: Path,
+) -> None:
+    for number in range(13):
+        write(tmp_path, f"a{number}.py", "import time\ntime.sleep(60)")
+    write(tmp_path, "good.py", GOOD)
+    begun = time.monotonic()
+    *late, good = probe(tmp_path, 30.0, 4.0)
+    assert time.monotonic() - begun < 10.0
+    assert good.activities == ("one", "two-b")
+    assert all(one.late for one in late)
+
+
+def test_a_module_for_which_no_time_was_left_is_told_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(discovery, "MOST", 1)
+    write(tmp_path, "a.py", "import time\ntime.sleep(60)")
+    write(tmp_path, "b.py", GOOD)
+    first, second = probe(tmp_path, 0.3, 0.3)
+    assert first.late
+    assert second.late
+    assert "not imported" in str(second.error)
+    assert second.activities == ("one", "two-b")
 
 
 def test_probe_is_not_held_up_by_processes_that_a_module_starts(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -38,7 +38,16 @@ from orchestrator.record import Commit, HistoryEntry, Record, Sealed
 from wf import gate
 
 JsonObject = dict[str, Any]
-Lookup = Callable[[str, str, str | None], Definition | None]  # namespace, name, version
+
+
+class Unusable(NamedTuple):
+    """A definition that is registered and cannot be used."""
+
+    reason: str
+
+
+# namespace, name, version
+Lookup = Callable[[str, str, str | None], Definition | Unusable | None]
 
 HISTORY_ENTRIES = 2000
 FEW_ENTRIES = 50  # beside an event that nearly fills its message
@@ -91,6 +100,19 @@ def apply(record: Record, items: list[Item], lookup: Lookup, limits: Limits, tok
             items = without_culprit(items, attempt, error)
 
 
+def _no_definition(namespace: str, wanted: str, found: Unusable | None) -> JsonObject:
+    """Why a workflow cannot be started."""
+    if found is not None:
+        title, detail = "Unusable workflow", f"workflow {wanted!r} cannot be used: {found.reason}"
+    else:
+        title = "Unknown workflow"
+        detail = (
+            f"workflow {wanted!r} is not registered in namespace {namespace!r}: "
+            f"deploy it (wf deploy FILE) and start it again under another id"
+        )
+    return {"type": CONFIGURATION, "status": 404, "title": title, "detail": detail}
+
+
 class _Fold:
     """A working state: the snapshot so far and the net effect of what was applied."""
 
@@ -139,21 +161,14 @@ class _Fold:
         if event["kind"] != "start" or self._snapshot is not None:
             return event, {}
         namespace, name, version = event["namespace"], event["workflow"], event.get("version")
-        definition = self._lookup(namespace, name, version)
+        found = self._lookup(namespace, name, version)
         overlay: JsonObject
-        if definition is not None:
-            overlay = {"version": definition.version}
+        if isinstance(found, Definition):
+            overlay = {"version": found.version}
         else:
-            wanted = f"{name} {version}" if version else name
             overlay = {
                 "version": version or "",
-                "refused": {
-                    "type": CONFIGURATION,
-                    "status": 404,
-                    "title": "Unknown workflow",
-                    "detail": f"workflow {wanted!r} is not registered in namespace {namespace!r}: "
-                    f"deploy it (wf deploy FILE) and start it again under another id",
-                },
+                "refused": _no_definition(namespace, f"{name} {version or ''}".strip(), found),
             }
         return {**event, **overlay}, overlay
 
@@ -177,7 +192,7 @@ class _Fold:
     def _is_due(self, event: JsonObject) -> bool:
         """The schedule that fired is still the workflow's."""
         definition = self._lookup(event["namespace"], event["workflow"], None)
-        return definition is not None and definition.is_scheduled(event)
+        return isinstance(definition, Definition) and definition.is_scheduled(event)
 
     def _is_current(self, event: JsonObject) -> bool:
         """The result is of its run's current attempt: an older one is no reason to fail it."""
@@ -189,18 +204,25 @@ class _Fold:
         run = (self._snapshot or {"runs": {}})["runs"].get(str(event["run"]))
         return run is not None and run.get("child") == event.get("child")
 
-    def _definition(self, event: JsonObject) -> Definition | None:
+    def _definition(self, event: JsonObject) -> Definition | Unusable | None:
         source = self._snapshot if self._snapshot is not None else event
         return self._lookup(source["namespace"], source["workflow"], source["version"] or None)
 
     def _step(self, item: Item, event: JsonObject, overlay: JsonObject) -> str | None:
         """One event through the machine. Returns why it was ignored, else None."""
         now_ms = item.delivery.timestamp_ms
-        definition = None if "refused" in event else self._definition(event)
+        found = None if "refused" in event else self._definition(event)
+        definition = found if isinstance(found, Definition) else None
         if definition is None and self._snapshot is not None and event["kind"] != "fault":
             version = f"{self._snapshot['workflow']} {self._snapshot['version']}"
             event = overlay = fault_event(
-                "Definition lost", f"definition {version} is no longer registered"
+                "Definition lost",
+                f"definition {version} "
+                + (
+                    f"cannot be used: {found.reason}"
+                    if isinstance(found, Unusable)
+                    else "is no longer registered"
+                ),
             )
         elif self._record.missing and event["kind"] != "fault":
             event = overlay = self._damaged()

@@ -7,6 +7,7 @@ import re
 import orjson
 
 from wf import gate, messages, subjects
+from wf.errors import MessageError
 from wf.jetstream.port import Delivery, Outgoing, Stored
 
 NOT_NAME = re.compile(r"[^A-Za-z0-9_-]")
@@ -32,3 +33,12 @@ def letter(stream: str, message: Delivery | Stored, reason: str, why: str) -> Ou
         orjson.dumps({"v": messages.VERSION, "evidence": evidence}),
         message_id=f"{stream}:{message.sequence}:{why}",
     )
+
+
+def is_about(letter: Stored, stream: str, sequence: int) -> bool:
+    """Whether a stored dead letter is of that message."""
+    try:
+        evidence = messages.decode(letter.data, letter.subject)["evidence"]
+        return (evidence["stream"], evidence["sequence"]) == (stream, sequence)
+    except (MessageError, KeyError, TypeError):
+        return False

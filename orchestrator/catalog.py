@@ -32,15 +32,13 @@ class Catalog:
         if stored.is_marker:
             self.activities.pop(activity, None)
             return
-        log = logger.bind(subject=stored.subject)
+        subjects.check_name("activity", activity)
+        entry = messages.decode(stored.data, stored.subject)
+        consumer = _consumer(entry)
         try:
-            subjects.check_name("activity", activity)
-            entry = messages.decode(stored.data, stored.subject)
-            consumer = _consumer(entry)
             await self._port.ensure_task_consumer(activity, **consumer)
-        except (MessageError, BrokerRefused) as error:  # it must not hide those that come after
-            log.bind(error=str(error)).error("catalog.entry.unusable")
-            return
+        except BrokerRefused as error:
+            raise MessageError(f"the broker makes no consumer of it: {error}") from error
         self.activities[activity] = entry
         logger.bind(activity=activity, **consumer).info("activity.announced")
 

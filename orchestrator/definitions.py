@@ -8,21 +8,23 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import orjson
-from loguru import logger
-
+from orchestrator.apply import Unusable
 from orchestrator.definition import Definition, parse, version_key
 from orchestrator.definition.nodes import Schedule
 from orchestrator.following import Following
 from orchestrator.guard import Guard
 from orchestrator.inbound import Item
 from orchestrator.record import Record
+from wf import gate
 from wf.definitions import EVENTS_BEFORE
+from wf.errors import MessageError
 from wf.jetstream import topology
 from wf.jetstream.port import Port, Stored
 
 ALL = "$KV.WORKFLOW_DEFINITIONS.>"
 PREFIX = "$KV.WORKFLOW_DEFINITIONS."
+
+REASON_CHARACTERS = 1000
 
 Key = tuple[str, str]  # namespace, name
 
@@ -48,6 +50,8 @@ class Definitions:
         self.entries = Following(port, topology.WORKFLOW_DEFINITIONS, ALL, self._take, guard=guard)
         self._versions: dict[Key, dict[str, Registered]] = {}
         self._latest: dict[Key, Definition] = {}
+        # By namespace, name and version; with "" for the version, the last that was found so.
+        self._unusable: dict[tuple[str, str, str], Unusable] = {}
         self.generation = 0  # changes with every change
 
     def get(self, namespace: str, name: str, version: str | None) -> Definition | None:
@@ -56,6 +60,14 @@ class Definitions:
             return self._latest.get((namespace, name))
         found = self._versions.get((namespace, name), {}).get(version)
         return None if found is None else found.definition
+
+    def lookup(
+        self, namespace: str, name: str, version: str | None
+    ) -> Definition | Unusable | None:
+        """The same, or why what is registered there cannot be used."""
+        return self.get(namespace, name, version) or self._unusable.get(
+            (namespace, name, version or "")
+        )
 
     def versions(self) -> dict[Key, list[Registered]]:
         """All that is registered."""
@@ -93,32 +105,34 @@ class Definitions:
                 return
 
     def _take(self, stored: Stored) -> None:
+        """Raises MessageError for what is no definition."""
+        namespace, _, rest = stored.subject.removeprefix(PREFIX).partition(".")
+        name, _, version = rest.partition(".")
         try:
-            self._keep(stored)
+            self._keep(stored, (namespace, name), version)
         except Exception as error:  # noqa: BLE001 — what was put there by hand must not hide others
-            log = logger.bind(subject=stored.subject, error=f"{type(error).__name__}: {error}")
-            log.error("definition.unusable")
+            reason = gate.error_text(error, REASON_CHARACTERS)
+            for place in (version, ""):
+                self._unusable[namespace, name, place] = Unusable(reason)
+            self.generation += 1
+            raise MessageError(reason) from None
 
-    def _keep(self, stored: Stored) -> None:
-        namespace, name, version = stored.subject.removeprefix(PREFIX).split(".", 2)
-        versions = self._versions.get((namespace, name), {})
+    def _keep(self, stored: Stored, key: Key, version: str) -> None:
+        versions = self._versions.get(key, {})
         if stored.is_marker:
-            versions = {key: value for key, value in versions.items() if key != version}
+            versions = {one: value for one, value in versions.items() if one != version}
         else:
-            definition = parse(orjson.loads(stored.data), stored.subject, registered=True)
-            if (definition.namespace, definition.name, definition.version) != (
-                namespace,
-                name,
-                version,
-            ):
+            definition = parse(stored.data, stored.subject, registered=True)
+            if (definition.namespace, definition.name, definition.version) != (*key, version):
                 raise ValueError(f"its document is {definition.qualified} {definition.version}")
             before = (stored.headers or {}).get(EVENTS_BEFORE, "")
-            newest = int(before) if before.isdecimal() else None
+            newest = int(before) if before.isdecimal() and len(before) < 20 else None
             registered = Registered(version, definition, stored.timestamp_ms, newest)
             versions = {**versions, version: registered}
+        self._unusable.pop((*key, version), None)
         if versions:
-            self._latest[namespace, name] = versions[max(versions, key=version_key)].definition
+            self._latest[key] = versions[max(versions, key=version_key)].definition
         else:
-            self._latest.pop((namespace, name), None)
-        self._versions[namespace, name] = versions
+            self._latest.pop(key, None)
+        self._versions[key] = versions
         self.generation += 1

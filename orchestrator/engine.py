@@ -281,7 +281,7 @@ class Engine:
                 plain.append(faulting.convicted(item, case))
         try:
             applied = applying.apply(
-                record, plain, self._definitions.get, self._limits, self._new_token()
+                record, plain, self._definitions.lookup, self._limits, self._new_token()
             )
         except StateUnusable as error:
             record.unusable = str(error)

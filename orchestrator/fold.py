@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from orchestrator.apply import Lookup
+from orchestrator.definition import Definition
 from orchestrator.machine import DEFAULT_LIMITS, Limits, Transition, advance
 from orchestrator.machine.step import Step
 from wf.errors import MessageError
@@ -45,7 +46,8 @@ def steps(
             )
         definition = None
         if "refused" not in message["event"]:
-            definition = lookup(message["namespace"], message["workflow"], message["version"])
+            found = lookup(message["namespace"], message["workflow"], message["version"])
+            definition = found if isinstance(found, Definition) else None
         facts = [entry["fact"] for entry in message["entries"] if "fact" in entry]
         event = {**message["event"], "facts": facts} if facts else message["event"]
         transition = advance(definition, snapshot, event, message["now_ms"], limits, step_type)

@@ -15,11 +15,14 @@ from loguru import logger
 from orchestrator import aside
 from orchestrator.guard import Convicted, Guard, Work, event_of
 from orchestrator.sending import send_all
+from wf import gate
+from wf.errors import MessageError
 from wf.jetstream import topology
 from wf.jetstream.port import Port, Stored
 
 EVERYTHING = ">"  # as the server need not compare, this is quicker than the subjects of the bucket
 FEW = 5
+REASON_CHARACTERS = 1000
 PAGE = 1000
 NOTICE_LIMIT_S = 5.0  # how long a notice may come before its message is stored
 NOTICE_PAUSE_S = 0.02
@@ -29,8 +32,9 @@ CATCH_UP_PAUSES_S = (0.0, 0.02, 0.05, 0.1)
 class Following:
     """Gives each message of `stream` under `subject` to `take` once, in stream order.
 
-    `take` must not raise for what an entry holds: one bad entry would hide all that come after it.
-    With a `guard`, `take` has no await, and an entry that kills is set aside.
+    `take` raises MessageError for what an entry holds, and nothing else: such an entry is set
+    aside, or it would hide all that come after it. With a `guard`, `take` has no await, and an
+    entry that kills is set aside as well.
     """
 
     def __init__(
@@ -82,18 +86,31 @@ class Following:
                 self._known = message.sequence
 
     async def _take_one(self, message: Stored) -> None:
-        if self._guard is None:
-            taking = self._take(message)
-            if taking is not None:
-                await taking
-            return
         try:
+            if self._guard is None:
+                taking = self._take(message)
+                if taking is not None:
+                    await taking
+                return
             with self._guard.about(event_of(self._stream, message)):
                 self._take(message)
         except Convicted as convicted:
-            await self._set_aside(self._guard, message, str(convicted))
+            if self._guard is not None:
+                await self._set_aside_deadly(self._guard, message, str(convicted))
+        except MessageError as error:
+            await self._set_aside(message, str(error))
 
-    async def _set_aside(self, guard: Guard, message: Stored, reason: str) -> None:
+    async def _set_aside(self, message: Stored, reason: str) -> None:
+        """An entry that is not usable stays where it is, and is not taken. Its dead letter is
+        stored once, though it is read again at every start."""
+        reason = gate.text(reason, REASON_CHARACTERS)
+        logger.bind(subject=message.subject, reason=reason).error("entry.unusable")
+        letter = aside.letter(self._stream, message, reason, "unusable")
+        last = await self._port.last(topology.DEAD_LETTERS, letter.subject)
+        if last is None or not aside.is_about(last, self._stream, message.sequence):
+            await send_all(self._port, topology.DEAD_LETTERS, [letter])
+
+    async def _set_aside_deadly(self, guard: Guard, message: Stored, reason: str) -> None:
         """An entry that kills stays where it is, and is not taken. It is told of once."""
         event = event_of(self._stream, message)
         logger.bind(subject=message.subject, reason=reason).error("entry.deadly")

@@ -10,8 +10,9 @@ import orjson
 
 from orchestrator.definition import reachability
 from orchestrator.definition.activities import calls
+from orchestrator.definition.budget import NEW, REGISTERED
 from orchestrator.definition.nodes import Workflow
-from orchestrator.definition.problems import Problems, kind_of
+from orchestrator.definition.problems import Enough, Problems, kind_of
 from orchestrator.definition.source import read
 from orchestrator.definition.versions import version_key
 from orchestrator.definition.workflow import compile_workflow
@@ -62,16 +63,22 @@ def parse(
     `registered`: it was accepted before, maybe by an older version of this program; what only a new
     definition is refused for is let pass, because instances depend on it.
 
-    Raises DefinitionError with all problems at once, each
+    Raises DefinitionError with all problems at once, or the first of very many, each
     `<file>:<line>:<column>: <JSON pointer>: <sentence with the remedy>`.
     """
-    document, positions = read(source, file)
+    budget = REGISTERED if registered else NEW
+    document, positions = read(source, file, budget)
     problems = Problems(file, positions, registered=registered)
     if not isinstance(document, dict):
         raise DefinitionError([f"{file}: must be an object, found {kind_of(document)}"])
-    workflow = compile_workflow(document, problems)
-    if not registered:
-        reachability.check(problems, document)
+    try:
+        workflow = compile_workflow(document, problems, budget)
+        if not registered:
+            reachability.check(problems, document)
+    except Enough:
+        raise DefinitionError(
+            [*problems.ordered(), f"{file}: and more: mend these first"]
+        ) from None
     if problems.found:
         raise DefinitionError(problems.ordered())
     return Definition(document, workflow, calls(workflow, problems), tuple(problems.warnings))

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from orchestrator.definition import duration as durations
+from orchestrator.definition.budget import CHARACTERS_PER_UNIT, EXPRESSION_COST, NEW
 from orchestrator.definition.nodes import Block, Duration, Task, Template
-from orchestrator.definition.problems import Problems, escape, kind_of
+from orchestrator.definition.problems import Enough, Problems, escape, kind_of, listing
 from orchestrator.expressions import (
     NOW,
     Expression,
@@ -74,12 +75,21 @@ class Compiler:
     used: set[str] = field(default_factory=set)  # pointers of the reusable parts referred to
     nodes: dict[str, Task | Block] = field(default_factory=dict)
     referred: set[str] = field(default_factory=set)  # all variables that expressions refer to
+    work: int = NEW.work  # units that are left (budget.py)
+
+    def spend(self, units: int, pointer: str) -> None:
+        """Count work. Raises Enough when there was too much of it."""
+        self.work -= units
+        if self.work < 0:
+            self.problems.add(pointer, "up to here there is too much to check: split the workflow")
+            raise Enough
 
     def expression(
         self, pointer: str, source: str, known: frozenset[str], scope: Scope
     ) -> Expression | None:
         """Compile a bare or `${}` expression."""
         inside = strip_marks(source)
+        self.spend(EXPRESSION_COST + len(source) // CHARACTERS_PER_UNIT, pointer)
         try:
             compiled = compile_expression((source if inside is None else inside).strip())
         except ExpressionRefused as refusal:
@@ -92,7 +102,7 @@ class Compiler:
             if name in known or name in scope.variables:
                 continue
             visible = sorted(f"${known_name}" for known_name in (known | scope.variables) - {NOW})
-            listed = f"known are {', '.join(visible)}" if visible else "no variable is"
+            listed = f"known are {listing(visible)}" if visible else "no variable is"
             what = "`now`" if name == NOW else f"the variable `${name}`"
             self.problems.add(
                 pointer,
@@ -112,6 +122,7 @@ class Compiler:
 
     def template(self, pointer: str, value: Any, known: frozenset[str], scope: Scope) -> Template:
         """A value in which strings that are wholly `${ … }` are expressions."""
+        self.spend(1, pointer)
         if type(value) is str:
             if strip_marks(value) is not None:
                 return self.of_expression(pointer, value, known, scope)

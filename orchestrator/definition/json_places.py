@@ -13,6 +13,7 @@ from typing import Any
 
 import orjson
 
+from orchestrator.definition.budget import MAX_PROBLEMS
 from orchestrator.definition.problems import Position, escape
 from wf.errors import DefinitionError, Problem
 
@@ -91,6 +92,8 @@ class JsonPlaces:
         return line, offset - self._lines[line - 1] + 1
 
     def _problem(self, pointer: str, offset: int, sentence: str) -> None:
+        if len(self.problems) >= MAX_PROBLEMS:
+            raise DefinitionError(self.problems)
         self.problems.append(Problem(self.file, *self._position(offset), pointer, sentence))
 
 

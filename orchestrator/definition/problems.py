@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from orchestrator.definition.budget import MAX_COMPARED, MAX_PROBLEMS, MAX_SHOWN
 from wf.errors import Problem
 
 Position = tuple[int, int]  # line and column, both from 1
@@ -15,6 +16,10 @@ Position = tuple[int, int]  # line and column, both from 1
 def escape(token: str) -> str:
     """One reference token of a JSON pointer (RFC 6901)."""
     return token.replace("~", "~0").replace("/", "~1")
+
+
+class Enough(Exception):
+    """There are more problems than are told."""
 
 
 class Problems:
@@ -32,12 +37,18 @@ class Problems:
         self.registered = registered
         self.found: list[Problem] = []
         self.warnings: list[Problem] = []
+        self._known: set[Problem] = set()
 
     def add(self, pointer: str, sentence: str) -> None:
-        """Note a problem at `pointer`; `sentence` says what is wrong and what to do."""
+        """Note a problem at `pointer`; `sentence` says what is wrong and what to do. Raises Enough
+        when there are so many that looking for more helps nobody."""
         problem = self.at(pointer, sentence)
-        if problem not in self.found:
-            self.found.append(problem)
+        if problem in self._known:
+            return
+        if len(self.found) >= MAX_PROBLEMS:
+            raise Enough
+        self._known.add(problem)
+        self.found.append(problem)
 
     def newly(self, pointer: str, sentence: str) -> None:
         """The same, of what only new definitions are refused for."""
@@ -46,6 +57,8 @@ class Problems:
 
     def warn(self, pointer: str, sentence: str) -> None:
         """Note what is allowed, and may well mean something else than its author thinks."""
+        if len(self.warnings) >= MAX_PROBLEMS:
+            return
         warning = self.at(pointer, sentence)
         if warning not in self.warnings:
             self.warnings.append(warning)
@@ -82,18 +95,19 @@ class Problems:
                 self.add(place, unsupported[key])
             else:
                 known = [*allowed, *(unsupported or ())]
-                self.add(place, f'unknown key "{key}"{self.meant(key, known, allowed)}')
+                self.add(place, f'unknown key "{key:.200}"{self.meant(key, known, allowed)}')
 
     @staticmethod
     def meant(word: str, known: Iterable[str], allowed: Iterable[str] | None = None) -> str:
         """`: did you mean "x"?`, or the list of what is allowed."""
         known = list(known)
-        close = difflib.get_close_matches(word, known, n=1, cutoff=0.6) or [
-            name for name in known if name.lower() == word.lower()
+        compared = known[:MAX_COMPARED]
+        close = difflib.get_close_matches(word[:200], compared, n=1, cutoff=0.6) or [
+            name for name in compared if name.lower() == word.lower()
         ]
         if close:
-            return f': did you mean "{close[0]}"?'
-        listed = ", ".join(known if allowed is None else list(allowed))
+            return f': did you mean "{close[0]:.200}"?'
+        listed = listing(known if allowed is None else list(allowed))
         return f": allowed here: {listed}" if listed else ""
 
     def mapping(self, pointer: str, value: Any, what: str) -> dict[str, Any] | None:
@@ -109,6 +123,13 @@ class Problems:
             return value
         self.add(pointer, f"{what} must be a non-empty string, found {kind_of(value)}")
         return None
+
+
+def listing(names: Sequence[str]) -> str:
+    """The names, or the first of them."""
+    more = len(names) - MAX_SHOWN
+    shown = ", ".join(f"{name:.100}" for name in names[:MAX_SHOWN])
+    return f"{shown} and {more} more" if more > 0 else shown
 
 
 def kind_of(value: Any) -> str:

@@ -87,16 +87,24 @@ class _Walk:
                 self.leaves = True
             elif at not in self.reached:
                 self.reached.add(at)
-                pending += self._next(at)
+                following = self._next(at)
+                if following is None:  # a mistake, told elsewhere: it may mean any of them
+                    self.reached = set(range(len(tasks)))
+                    self.leaves = True
+                    return
+                pending += following
 
-    def _next(self, at: int) -> set[int]:
+    def _next(self, at: int) -> set[int] | None:
         source = self._tasks[at].source
         after = {at + 1} if "if" in source else set()  # skipped: its `then` does not count
         for then in _directives(source):
-            after |= self._target(at, then)
+            target = self._target(at, then)
+            if target is None:
+                return None
+            after |= target
         return after
 
-    def _target(self, at: int, then: Any) -> set[int]:
+    def _target(self, at: int, then: Any) -> set[int] | None:
         if then == "end":
             return set()
         if then == "exit":
@@ -105,7 +113,7 @@ class _Walk:
             return {at + 1}
         if type(then) is str and then in self._positions:
             return {self._positions[then]}
-        return set(range(len(self._tasks)))  # a mistake, told elsewhere: it may mean any of them
+        return None
 
 
 def _directives(source: JsonObject) -> set[Any]:

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from orchestrator.definition import authentications, calling
+from orchestrator.definition.budget import Budget
 from orchestrator.definition.compiler import (
     BEFORE,
     WORKFLOW_INPUT,
@@ -33,9 +34,10 @@ _USE_LATER = {
 }
 
 
-def compile_workflow(document: dict[str, Any], problems: Problems) -> Workflow:
-    """The compiled tree; problems are noted, and then the tree is not to be used."""
-    compiler = Compiler(problems, compile_task)
+def compile_workflow(document: dict[str, Any], problems: Problems, budget: Budget) -> Workflow:
+    """The compiled tree; problems are noted, and then the tree is not to be used. Raises Enough
+    when there are too many, or there is too much to compile."""
+    compiler = Compiler(problems, compile_task, work=budget.work)
     problems.keys("", document, TOP)
     _document(problems, document.get("document"))
     beyond = extensions(compiler, document.get("document"))

@@ -14,10 +14,10 @@ from typing import Any
 
 import yaml
 
+from orchestrator.definition.budget import MAX_PROBLEMS, NEW, Budget
 from orchestrator.definition.problems import Position, escape
 from wf.errors import DefinitionError, Problem
 
-MAX_VALUES = 200_000  # aliases counted as often as used: they may not blow a small file up
 MAX_DEPTH = 100
 
 _NULL = re.compile(r"(?:~|null|Null|NULL|)\Z")
@@ -50,11 +50,13 @@ class YamlReader:
     """Reads one document. `file` names it in problems."""
 
     file: str
+    budget: Budget = NEW
     positions: dict[str, Position] = field(default_factory=dict)
     problems: list[str | Problem] = field(default_factory=list)
     _stack: list[_Open] = field(default_factory=list)
     _anchors: dict[str, tuple[Any, int]] = field(default_factory=dict)
-    _weight: int = 0
+    _weight: int = 0  # of values: aliases may not blow a small file up
+    _pointers: int = 0  # characters of their pointers
     _root: Any = None
 
     def read(self, text: str) -> tuple[Any, dict[str, Position]]:
@@ -245,15 +247,20 @@ class YamlReader:
 
     def _place(self, event: yaml.Event) -> str:
         pointer = self._pointer()
+        self._pointers += len(pointer)
+        if self._pointers > self.budget.pointers:
+            self._refuse(event, "its keys are too long: shorten the outermost ones")
         self.positions.setdefault(pointer, _position(event))
         return pointer
 
     def _weigh(self, event: yaml.Event, weight: int) -> None:
         self._weight += weight
-        if self._weight > MAX_VALUES:
-            self._refuse(event, f"more than {MAX_VALUES} values: use fewer aliases")
+        if self._weight > self.budget.values:
+            self._refuse(event, f"more than {self.budget.values} values: use fewer aliases")
 
     def _problem(self, event: yaml.Event, pointer: str, sentence: str) -> None:
+        if len(self.problems) >= MAX_PROBLEMS:
+            raise DefinitionError(self.problems)
         line, column = _position(event)
         self.problems.append(Problem(self.file, line, column, pointer, sentence))
 

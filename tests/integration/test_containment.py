@@ -4,7 +4,17 @@ import orjson
 import pytest
 
 from orchestrator.machine.simple import SetHandler
-from tests.support.engine import FakeWorker, deploy, ended, engine, history, settled, start, succeed
+from tests.support.engine import (
+    FakeWorker,
+    deploy,
+    ended,
+    engine,
+    history,
+    send,
+    settled,
+    start,
+    succeed,
+)
 from wf.jetstream import topology
 
 RUNAWAYS = {
@@ -70,3 +80,27 @@ async def test_a_bug_of_the_machine_faults_the_instance_that_meets_it_with_evide
         assert sorted(letters) == ["dead.engine.i-1", "dead.engine.i-3", "dead.engine.i-5"]
         assert "ZeroDivisionError" in letters["dead.engine.i-1"]["evidence"]["traceback"]
         assert (await history(js, "i-1"))[-1]["entries"][-1]["type"] == "instance.faulted"
+
+
+async def test_instances_of_a_definition_that_cannot_be_used_fault_with_the_reason(broker):
+    async with engine(broker) as e:
+        body = {
+            "document": {
+                "dsl": "1.0.3",
+                "namespace": "default",
+                "name": "many",
+                "version": "1.0.0",
+            },
+            "do": [{"z": {"set": {"x": 1}}}],
+            **{f"k{n}": n for n in range(60_000)},
+        }
+        await send(e.js, "$KV.WORKFLOW_DEFINITIONS.default.many.1.0.0", body)
+        document = definition("good", 1)
+        await deploy(e.js, {**document, "do": document["do"][1:2]})
+        await start(e.js, "many", "bad")
+        await start(e.js, "good", "good")
+        assert (await ended(e.js, "good"))["status"] == "completed"
+        faulted = await ended(e.js, "bad")
+        assert faulted["status"] == "faulted"
+        assert "cannot be used" in faulted["error"]["detail"]
+        assert 'unknown key "k0"' in faulted["error"]["detail"]

@@ -106,7 +106,11 @@ class ActivityError(WfError):
     """An activity failed. Raise it (or a subclass) to choose type, title and status yourself.
 
     Any other exception becomes an error object with the exception's class name as its title.
+    `retry_after_s`: seconds before which another attempt makes no sense; the engine waits that long
+    at least, if it tries again.
     """
+
+    retry_after_s: float | None = None
 
     def __init__(
         self,

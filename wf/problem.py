@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import traceback
 from collections.abc import Callable
 from types import FrameType, TracebackType
@@ -19,6 +20,7 @@ COMMUNICATION = BASE + "communication"
 CONFIGURATION = BASE + "configuration"
 EXPRESSION = BASE + "expression"
 AUTHENTICATION = BASE + "authentication"
+AUTHORIZATION = BASE + "authorization"
 
 TRACEBACK_LIMIT = 4_000  # characters
 DETAIL_LIMIT = 4_000
@@ -61,6 +63,9 @@ def _chosen(error: ActivityError) -> JsonObject:
     status = _said(lambda: error.status)
     if type(status) is int and 100 <= status <= 599:
         body["status"] = status
+    after_s = _said(lambda: error.retry_after_s)
+    if type(after_s) in (int, float) and 0 <= after_s < math.inf:
+        body["retry_after_s"] = after_s
     return body
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from orchestrator.definition.nodes import Call, Deferred
 from orchestrator.machine import identity, liveness, tasks
 from orchestrator.machine.commands import DeadLetter
-from orchestrator.machine.delays import backoff_ms, draw
+from orchestrator.machine.delays import backoff_ms, draw, put_off_ms
 from orchestrator.machine.errors import RUNTIME, TIMEOUT, Fault, brief, mended
 from orchestrator.machine.handler import Handler
 from orchestrator.machine.step import Step
@@ -198,7 +198,9 @@ def _failed(step: Step, run: str, event: JsonObject, error: JsonObject) -> None:
         failures = state.get("failures", 0) + 1
         if failures < policy.max_attempts:
             next_attempt(step, run, failures=failures)
-            _after(step, run, _delay_ms(step, run, policy, failures), error)
+            delay_ms = _delay_ms(step, run, policy, failures)
+            limit_ms = step.limits.max_retry_delay_ms
+            _after(step, run, put_off_ms(error, delay_ms, limit_ms), error)
             return
     end(step, run, Fault(error, retryable))
 

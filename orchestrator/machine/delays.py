@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import math
+from typing import Any
 
 _MAX_DOUBLINGS = 64
 
@@ -15,6 +17,17 @@ def backoff_ms(backoff: str, delay_ms: float, failures: int, max_ms: float) -> f
     elif backoff == "exponential":
         delay_ms *= 2.0 ** min(failures - 1, _MAX_DOUBLINGS)
     return min(delay_ms, max_ms)
+
+
+def put_off_ms(error: Any, delay_ms: int, max_ms: int) -> int:
+    """`delay_ms`, or longer where the error says when another attempt makes sense again: its
+    `retry_after_s`, in seconds. At most `max_ms`."""
+    after_s = error.get("retry_after_s") if type(error) is dict else None
+    if isinstance(after_s, bool) or not isinstance(after_s, int | float):
+        return delay_ms
+    if not 0 <= after_s < math.inf:
+        return delay_ms
+    return max(delay_ms, math.ceil(min(after_s * 1000, max_ms)))
 
 
 def draw(*parts: object) -> float:

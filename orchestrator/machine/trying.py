@@ -7,7 +7,7 @@ from typing import Any
 from orchestrator.definition.nodes import Retry, Try
 from orchestrator.expressions import Expression
 from orchestrator.machine import blocks, identity, tasks
-from orchestrator.machine.delays import backoff_ms, draw
+from orchestrator.machine.delays import backoff_ms, draw, put_off_ms
 from orchestrator.machine.errors import Fault, brief, matches
 from orchestrator.machine.handler import Handler
 from orchestrator.machine.scope import Scope
@@ -153,7 +153,7 @@ class _Attempt:
             first, last = (self._duration_ms(part) for part in retry.jitter)
             chance = draw(self.step.snapshot["id"], "frame", self.frame, attempt)
             delay += first + max(last - first, 0) * chance
-        return round(min(delay, limit))
+        return put_off_ms(self.fault.error, round(min(delay, limit)), limit)
 
     def _duration_ms(self, duration: Any) -> int:
         return self.step.duration_ms(duration, self.data, self.scope, self.task.pointer)

@@ -435,3 +435,8 @@ def test_a_failed_expression_over_secrets_does_not_quote_them(
     )
     assert "tonumber" in error.detail
     assert "t0p" not in repr(error)
+
+
+def test_a_service_that_says_when_to_ask_again_is_heard(web: Web) -> None:
+    error = failing({"method": "get", "endpoint": web.url + "/busy"})
+    assert (error.status, error.retry_after_s) == (503, 7.0)

@@ -131,6 +131,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _json(self, data: Any, status: int = 200, **headers: str) -> None:
         self._send(status, json.dumps(data).encode(), "application/json", **headers)
 
+    def on_busy(self, seen: Seen) -> None:
+        self._json({}, 503, retry_after="7")
+
     def on_echo(self, seen: Seen) -> None:
         self._json(
             {

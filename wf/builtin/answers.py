@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import codecs
 from email.message import Message
 from typing import Any
 
@@ -46,8 +47,8 @@ def content_of(answer: Answer) -> Any:
     kind, charset = content_type(answer.headers.get("content-type", ""))
     if kind == "application/json" or kind.endswith("+json"):
         try:
-            return gate.decode(answer.content, kind)
-        except MessageError as error:
+            return gate.decode(_as_utf8(answer.content, charset), kind)
+        except (MessageError, UnicodeError) as error:
             raise failures.unusable_answer(f"{_what(answer)} cannot be taken: {error}") from None
     if kind.startswith("text/") or kind in _TEXTS or kind.endswith("+xml"):
         return _decoded(answer.content, charset)
@@ -61,11 +62,42 @@ def content_type(header: str) -> tuple[str, str]:
     return message.get_content_type(), str(message.get_param("charset") or "utf-8")
 
 
+def _as_utf8(content: bytes, charset: str) -> bytes | str:
+    """JSON in the charset that it declares; else UTF-8, or what its byte order mark says."""
+    for mark, codec in _MARKS:
+        if content.startswith(mark):
+            return content.decode(codec)
+    name = _codec(charset)
+    return content if name == "utf-8" else content.decode(name)
+
+
 def _decoded(content: bytes, charset: str) -> str:
+    return content.decode(_codec(charset), "replace")
+
+
+# Of UTF-32 the first two bytes are those of UTF-16.
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+# Python's codecs that are no charsets of texts on the wire.
+_NO_CHARSETS = frozenset(
+    {"idna", "punycode", "raw-unicode-escape", "raw_unicode_escape", "undefined", "unicode-escape"}
+    | {"unicode_escape", "mbcs", "oem"}
+)
+
+
+def _codec(charset: str) -> str:
+    """The codec of a declared charset; UTF-8 for one that nobody knows."""
     try:
-        return content.decode(charset, "replace")
-    except LookupError:  # a charset that nobody knows
-        return content.decode("utf-8", "replace")
+        found = codecs.lookup(charset)
+        "a".encode(charset)  # raises LookupError for what is no encoding of texts
+    except (LookupError, ValueError):
+        found = None
+    return "utf-8" if found is None or found.name in _NO_CHARSETS else found.name
 
 
 def _error(answer: Answer) -> Exception:
@@ -75,7 +107,7 @@ def _error(answer: Answer) -> Exception:
     kind, charset = content_type(answer.headers.get("content-type", ""))
     if answer.content and (kind.startswith("text/plain") or "json" in kind or kind in _TEXTS):
         detail += f": {_decoded(answer.content[: 4 * EXCERPT], charset)[:EXCERPT]}"
-    return failures.of_status(answer.status, answer.reason, detail)
+    return failures.of_status(answer.status, answer.reason, detail, answer.retry_after_s)
 
 
 def _what(answer: Answer) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import ssl
+import time
 from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import httpx
 
 from wf.builtin import failures
+from wf.builtin.retry_after import retry_after_s
 from wf.settings import HttpSettings
 
 USER_AGENT = "wf-supervisor"
@@ -29,6 +31,7 @@ class Answer:
     headers: httpx.Headers
     content: bytes
     request: httpx.Request
+    retry_after_s: float | None = None  # when a 429 or 503 says that it may be asked again
 
 
 class Client:
@@ -89,7 +92,14 @@ class Client:
             told = str(error) or type(error).__name__
             raise failures.unreachable(f"{method} {uri}: {told}") from None
         return Answer(
-            response.status_code, response.reason_phrase, response.headers, body, response.request
+            response.status_code,
+            response.reason_phrase,
+            response.headers,
+            body,
+            response.request,
+            retry_after_s(
+                response.status_code, response.headers, time.time(), self._settings.max_retry_after
+            ),
         )
 
     async def _read(self, response: httpx.Response, key: str) -> bytes:

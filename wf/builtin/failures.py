@@ -10,12 +10,16 @@ TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504, 507, 509, 520, 521, 52
 NO_ANSWER = 503  # there is no status to carry
 
 
-def of_status(status: int, title: str, detail: str) -> ActivityError:
-    """The service answered, and not as it should."""
+def of_status(
+    status: int, title: str, detail: str, retry_after_s: float | None = None
+) -> ActivityError:
+    """The service answered, and not as it should. `retry_after_s`: when it may be asked again."""
     kind = ActivityError if status in TRANSIENT else NotRetriedByPolicy
-    return kind(
+    error = kind(
         detail, type=problem.COMMUNICATION, title=title or f"Status {status}", status=status
     )
+    error.retry_after_s = retry_after_s
+    return error
 
 
 def unreachable(detail: str) -> ActivityError:

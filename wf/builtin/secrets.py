@@ -25,7 +25,7 @@ class SecretUnusable(NonRetryable):
     """A secret is missing or not kept safely; says what to do."""
 
     def __init__(self, detail: str) -> None:
-        super().__init__(detail, type=problem.CONFIGURATION, title="Secret unusable", status=400)
+        super().__init__(detail, type=problem.AUTHORIZATION, title="Secret unusable", status=403)
 
 
 def read_all(

@@ -95,7 +95,10 @@ class Tokens:
         answer = await self._client.exchange("GET", discovery)
         if answer.status != 200:
             raise failures.of_status(
-                answer.status, answer.reason, f"{discovery} answered {answer.status}"
+                answer.status,
+                answer.reason,
+                f"{discovery} answered {answer.status}",
+                answer.retry_after_s,
             )
         place = _object(answer).get("token_endpoint")
         if not isinstance(place, str):
@@ -144,7 +147,7 @@ def _refused(answer: Answer, place: str) -> Exception:
         if isinstance(told.get(key), str):
             detail += f": {told[key][:200]}"
     if answer.status >= 500 or answer.status in failures.TRANSIENT:
-        return failures.of_status(answer.status, answer.reason, detail)
+        return failures.of_status(answer.status, answer.reason, detail, answer.retry_after_s)
     return failures.not_authenticated(detail)
 
 

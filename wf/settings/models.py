@@ -252,6 +252,7 @@ class HttpSettings(Section):
     idempotency_header: str = "Idempotency-Key"  # empty: none
     max_document: Size = Field(default=8 * 1024 * 1024, ge=1024, le=64 * 1024 * 1024)  # bytes
     document_age: Duration = Field(default=300.0, ge=0)  # seconds
+    max_retry_after: Duration = Field(default=300.0, ge=0)  # seconds that a service may put off
 
 
 class ShellSettings(Section):

@@ -162,4 +162,4 @@ def _refused(uri: str, answer: Answer) -> Exception:
         detail += f" to {target}: redirections are not followed, so name that address"
     if answer.status == 401:
         detail += ": `document.endpoint.authentication` says how to authenticate there"
-    return failures.of_status(answer.status, answer.reason, detail)
+    return failures.of_status(answer.status, answer.reason, detail, answer.retry_after_s)

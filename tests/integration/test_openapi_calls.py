@@ -368,6 +368,13 @@ def test_a_document_over_the_limit_is_an_error_that_names_the_setting(
     assert "[builtin.http] max_document" in error.detail
 
 
+def test_merge_keys_of_a_document_merge(web: Web, pets: str) -> None:
+    web.documents["/docs/pets.json"] = (
+        "openapi: 3.1.0\nx: &a {get: {operationId: findPets}}\npaths: {/echo: {<<: *a}}\n"
+    )
+    assert go(asks(pets, "findPets"))["path"] == "/echo"
+
+
 @pytest.mark.parametrize(
     ("text", "status", "words"),
     [
@@ -377,7 +384,7 @@ def test_a_document_over_the_limit_is_an_error_that_names_the_setting(
         ("hello", 400, "no OpenAPI document"),
         ('{"openapi": "4.0.0", "paths": {}}', 400, "OpenAPI 4.0.0 is not known"),
         ("swagger: '1.2'", 400, "OpenAPI 1.2 is not known"),
-        ("openapi: 3.1.0\nx: &a {b: 1}\ny: {<<: *a}", 400, "merge keys"),
+        ("openapi: 3.1.0\nx: &a 1\ny: {<<: *a}", 502, "`<<` merges a mapping"),
     ],
 )
 def test_what_is_no_document_is_refused_with_the_reason(

@@ -133,27 +133,7 @@ def _data(uri: str, content: bytes) -> Any:
         raise failures.unusable_answer(
             f"neither JSON nor YAML that can be read (JSON may be larger): {error.problems[0]}"
         ) from None
-    if _has_merge_keys(document):
-        raise failures.misconfigured(
-            f"{uri} has merge keys (`<<`), which YAML 1.2 does not know: serve it as JSON"
-        )
     return document
-
-
-def _has_merge_keys(document: Any) -> bool:
-    waiting, seen = [document], set()
-    while waiting:
-        one = waiting.pop()
-        if not isinstance(one, dict | list) or id(one) in seen:
-            continue
-        seen.add(id(one))
-        if isinstance(one, dict):
-            if "<<" in one:
-                return True
-            waiting += one.values()
-        else:
-            waiting += one
-    return False
 
 
 def _refused(uri: str, answer: Answer) -> Exception:

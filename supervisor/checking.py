@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from supervisor.configuration import Configuration
+from supervisor.configuration import IMPORT_S, IMPORTS_S, Configuration
 from supervisor.watch import DEFINITIONS
+from wf.discovery import try_together
 from wf.errors import DefinitionError
 from wf.plugins import resolve
 
@@ -19,9 +20,30 @@ def check(configuration: Configuration) -> tuple[list[str], list[str]]:
     for path, error in configuration.broken().items():
         first, *rest = error.rstrip().splitlines()
         problems += [f"{path}: cannot be imported: its pool would not run: {first}", *rest]
+    problems += _together(configuration)
     verdict = "good" if not problems else "not good"
     lines = [f"{configuration.settings.path}: {verdict}", *_processes(configuration)]
     return lines + [f"  workflow      {title}" for title in titles], problems
+
+
+def _together(configuration: Configuration) -> list[str]:
+    """Modules that work alone, but not in one process, as their workers import them."""
+    broken = configuration.broken()
+    pools = [
+        pool
+        for pool in configuration.pools
+        if len(pool.modules) > 1 and not any(path in broken for path in pool.modules)
+    ]
+    errors = try_together([pool.modules for pool in pools], IMPORT_S, IMPORTS_S)
+    problems: list[str] = []
+    for pool, error in zip(pools, errors, strict=True):
+        if error is not None:
+            names = ", ".join(Path(path).name for path in pool.modules)
+            problems += [
+                f"pool {pool.name}: {names} cannot be imported together, as its workers do:"
+            ]
+            problems += error.rstrip().splitlines()
+    return problems
 
 
 def _definitions(directory: Path) -> tuple[list[str], list[str]]:

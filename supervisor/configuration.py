@@ -10,6 +10,7 @@ from supervisor.file import refuse_half, settled
 from supervisor.spec import ChildSpec, desired
 from wf.discovery import ModuleReport, probe
 from wf.errors import ConfigError
+from wf.loading import module_name
 from wf.pools import Pool, fingerprints, pools_for
 from wf.settings import Settings, load
 
@@ -38,6 +39,10 @@ class Configuration:
     def broken(self) -> dict[str, str]:
         """Path of each module that cannot be imported → why."""
         return {module.path: module.error for module in self.modules if module.error}
+
+    def files(self) -> tuple[str, ...]:
+        """What the imports of the modules read, themselves included, below activities_dir."""
+        return tuple(sorted({file for module in self.modules for file in module.files}))
 
     def late(self) -> list[str]:
         """Paths of the modules whose import was not done in time: they may be slow or hang."""
@@ -109,7 +114,7 @@ def _presumed(
         activity for name, pool in settings.pools.items() for activity in pool.activities or [name]
     ]
     return [
-        (activity, next((path for path in nameless if Path(path).stem == activity), nameless[0]))
+        (activity, next((path for path in nameless if module_name(path) == activity), nameless[0]))
         for activity in wanted
         if activity not in known
     ]

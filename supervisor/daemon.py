@@ -233,7 +233,8 @@ class Daemon:
 
     def _new_watch(self) -> Watch:
         settings = self.settings
-        return Watch(settings.path, settings.activities_dir, settings.workflows_dir)
+        read = self.configuration.files()
+        return Watch(settings.path, settings.activities_dir, settings.workflows_dir, read)
 
     def _look_at_files(self, now: float) -> None:
         if now < self._next_look:
@@ -329,6 +330,7 @@ class Daemon:
             self._redeploy("SIGHUP")
         known, self._watch = self._watch, self._new_watch()
         if known.paths() == self._watch.paths():
+            known.follow(configuration.files())
             self._watch = known  # keeps what changed while we were validating
 
     def _rescale(self, now: float) -> None:

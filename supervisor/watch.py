@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from wf.loading import PACKAGE_FILE
+
 DEFINITIONS = ("*.yaml", "*.yml", "*.json")
 Stamp = tuple[int, int, int]  # mtime in ns, size, inode
 Snapshot = dict[str, Stamp]
@@ -29,7 +31,11 @@ class Changes:
 class Watch:
     """Compares the files with how they were when last reported."""
 
-    def __init__(self, config: Path, activities_dir: Path, workflows_dir: Path) -> None:
+    def __init__(
+        self, config: Path, activities_dir: Path, workflows_dir: Path, read: Iterable[str] = ()
+    ) -> None:
+        """`read`: what modules read at their import, wherever it is."""
+        self._read = [Path(file) for file in read]
         self._config = config
         self._activities_dir = activities_dir
         self._workflows_dir = workflows_dir
@@ -44,6 +50,18 @@ class Watch:
         """What is watched."""
         return self._config, self._activities_dir, self._workflows_dir
 
+    def follow(self, read: Iterable[str]) -> None:
+        """Look at these files from here on; what changed among the others is still told."""
+        before, self._read = self._read, [Path(file) for file in read]
+        now, _ = self._look()
+        for known in (self._known[0], self._last[0]):
+            for path in map(str, before):
+                if path not in now:
+                    known.pop(path, None)
+            for path in map(str, self._read):
+                if path in now:
+                    known.setdefault(path, now[path])
+
     def poll(self) -> Changes:
         """What changed since the last report, once two looks in a row agree on it."""
         now = self._look()
@@ -56,7 +74,8 @@ class Watch:
         return Changes(tuple(changed[0]), tuple(changed[1]))
 
     def _look(self) -> tuple[Snapshot, Snapshot]:
-        modules = [self._config, *_glob(self._activities_dir, ["*.py"])]
+        modules = [self._config, *_glob(self._activities_dir, ["*.py", f"*/{PACKAGE_FILE}"])]
+        modules += self._read
         return _stamps(modules), _stamps(_glob(self._workflows_dir, DEFINITIONS))
 
 

@@ -16,14 +16,15 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import orjson
 
 from wf.errors import ConfigError
-from wf.loading import clashes, load
+from wf.loading import PACKAGE_FILE, clashes, load, module_name
+from wf.reads import Reads
 from wf.scanning import scan
 
 __all__ = ["ModuleReport", "conflicts", "fingerprint", "load", "module_files", "probe", "scan"]
@@ -44,31 +45,49 @@ class ModuleReport:
     path: str
     activities: tuple[str, ...]  # names; by reading the source when the import failed
     error: str | None  # why it cannot be imported: traceback, or what was wrong with it
-    fingerprint: str  # changes when the module, or a `_helper.py` beside it, changes
+    fingerprint: str  # changes with the module and the files that it reads
     late: bool = False  # not done in time; it may only be slow
+    files: tuple[str, ...] = ()  # that its import read, itself included, below its directory
 
 
 def module_files(directory: str | Path) -> list[Path]:
-    """The activity modules of a directory: `*.py` that start with neither `_` nor `.`, sorted."""
-    return sorted(p for p in Path(directory).glob("*.py") if p.name[0] not in "_." and p.is_file())
+    """The activity modules of a directory: `*.py` and the `__init__.py` of packages, where the
+    module's name starts with neither `_` nor `.`, sorted."""
+    files = [*Path(directory).glob("*.py"), *Path(directory).glob(f"*/{PACKAGE_FILE}")]
+    return sorted(p for p in files if module_name(p)[0] not in "_." and p.is_file())
 
 
-def fingerprint(path: str | Path) -> str:
-    """Changes when the module or one of the `_*.py` helpers beside it changes."""
+def fingerprint(path: str | Path, files: Iterable[str] = ()) -> str:
+    """Changes when the module or one of the `files` that it read changes; of one whose files are
+    not known, also with the `_*.py` helpers beside it."""
     digest = hashlib.sha256()
     own = Path(path)
-    for file in [own, *sorted(own.parent.glob("_*.py"))]:
+    read = [Path(file) for file in files] or sorted(own.parent.glob("_*.py"))
+    for file in [own, *(file for file in read if file != own)]:
         try:
             content = file.read_bytes()
         except OSError:
             content = b"unreadable"
-        digest.update(file.name.encode() + b"\0" + hashlib.sha256(content).digest())
+        digest.update(str(file).encode() + b"\0" + hashlib.sha256(content).digest())
     return digest.hexdigest()[:32]
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What became of one import."""
+
+    error: str | None
+    names: tuple[str, ...] | None = None  # None: not known
+    files: tuple[str, ...] = ()  # that it read, below the modules' directory
+    late: bool = False
+
+
+_UNTRIED = _Answer("it was not imported: those before it took all the time there is", late=True)
 
 
 @dataclass(slots=True)
 class _Probe:
-    path: Path
+    paths: tuple[Path, ...]
     pid: int
     read_fd: int
     begun: float  # time.monotonic(), as is the deadline
@@ -87,10 +106,25 @@ def probe(
     over. Every child is ended and reaped before this returns. Must be called in a process with one
     thread.
     """
-    waiting = module_files(directory)
-    until = time.monotonic() + (total_s if total_s is not None else timeout_s)
+    files = module_files(directory)
+    answers = _answers([(path,) for path in files], timeout_s, total_s or timeout_s)
+    return [_report(path, answer) for path, answer in zip(files, answers, strict=True)]
+
+
+def try_together(
+    groups: Sequence[Sequence[str]], timeout_s: float, total_s: float
+) -> list[str | None]:
+    """Import the modules of each group in one process, as a worker does; why not, or None."""
+    tried = [tuple(Path(path) for path in group) for group in groups]
+    return [answer.error for answer in _answers(tried, timeout_s, total_s)]
+
+
+def _answers(groups: list[tuple[Path, ...]], timeout_s: float, total_s: float) -> list[_Answer]:
+    """Of each group, in their order."""
+    until = time.monotonic() + total_s
+    waiting = list(groups)
     running: dict[int, _Probe] = {}
-    reports: list[ModuleReport] = []
+    answers: dict[tuple[Path, ...], _Answer] = {}
     with selectors.DefaultSelector() as selector:
         try:
             while waiting or running:
@@ -100,15 +134,15 @@ def probe(
                     running[one.read_fd] = one
                     selector.register(one.read_fd, selectors.EVENT_READ)
                 if not running:  # no time is left
-                    reports += [_untried(path) for path in waiting]
                     break
                 for fd in _wait(selector, running):
                     selector.unregister(fd)
-                    reports.append(_finish(running.pop(fd)))
+                    one = running.pop(fd)
+                    answers[one.paths] = _finish(one)
         finally:
             for one in running.values():
                 _end(one)
-    return sorted(reports, key=lambda r: r.path)
+    return [answers.get(group, _UNTRIED) for group in groups]
 
 
 def conflicts(reports: Sequence[ModuleReport]) -> list[str]:
@@ -121,18 +155,18 @@ def _has_room(running: dict[int, _Probe], now: float) -> bool:
     return young < AT_ONCE and len(running) < MOST
 
 
-def _start(path: Path, now: float, deadline: float) -> _Probe:
+def _start(paths: tuple[Path, ...], now: float, deadline: float) -> _Probe:
     read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
     parent = os.getpid()
     pid = os.fork()
     if pid == 0:
-        _child(path, write_fd, parent)
+        _child(paths, write_fd, parent)
     os.close(write_fd)
     os.set_blocking(read_fd, False)
-    return _Probe(path, pid, read_fd, now, deadline)
+    return _Probe(paths, pid, read_fd, now, deadline)
 
 
-def _child(path: Path, write_fd: int, parent: int) -> None:
+def _child(paths: tuple[Path, ...], write_fd: int, parent: int) -> None:
     """Import, answer, vanish: no exit handlers of the parent may run in here."""
     status = 1
     try:
@@ -146,7 +180,7 @@ def _child(path: Path, write_fd: int, parent: int) -> None:
         os.closerange(write_fd + 1, os.sysconf("SC_OPEN_MAX"))
         os.dup2(os.open(os.devnull, os.O_RDWR), 0)
         os.dup2(2, 1)  # what a module prints must not mix with the answer of a command
-        answer = orjson.dumps(_examine(path)) + b"\n"
+        answer = orjson.dumps(_examine(paths)) + b"\n"
         while answer:
             answer = answer[os.write(write_fd, answer) :]
         status = 0
@@ -163,14 +197,17 @@ def _die_with(parent: int) -> None:
         os._exit(1)
 
 
-def _examine(path: Path) -> dict[str, object]:
+def _examine(paths: tuple[Path, ...]) -> dict[str, object]:
+    reads = Reads(paths)
+    names: list[str] | None = None
+    error: str | None = None
     try:
-        names = [definition.name for definition in load(path)]
-    except ConfigError as error:
-        return {"activities": None, "error": str(error)}
+        names = [definition.name for path in paths for definition in load(path)]
+    except ConfigError as problem:
+        error = str(problem)
     except BaseException:  # noqa: BLE001 - user code; SystemExit at import is a failure too
-        return {"activities": None, "error": traceback.format_exc()[-TRACEBACK_LIMIT:]}
-    return {"activities": names, "error": None}
+        error = traceback.format_exc()[-TRACEBACK_LIMIT:]
+    return {"activities": names, "error": error, "files": reads.files()}
 
 
 def _wait(selector: selectors.BaseSelector, running: dict[int, _Probe]) -> list[int]:
@@ -193,23 +230,22 @@ def _wait(selector: selectors.BaseSelector, running: dict[int, _Probe]) -> list[
     return over
 
 
-def _finish(one: _Probe) -> ModuleReport:
+def _finish(one: _Probe) -> _Answer:
     status = _end(one)
-    error = _late(one.deadline - one.begun) if one.late else None
-    names: list[str] | None = None
-    if error is None and status == 0 and _is_complete(one):
+    if one.late:
+        return _Answer(_late(one.deadline - one.begun), late=True)
+    if status == 0 and _is_complete(one):
         answer = orjson.loads(bytes(one.answer))
-        names, error = answer["activities"], answer["error"]
-    if error is None and names is None:
-        error = f"the import ended its process ({_died(status)})"
-    if names is None:
-        names = scan(one.path)
-    return ModuleReport(str(one.path), tuple(names), error, fingerprint(one.path), one.late)
+        names = answer["activities"]
+        files = tuple(answer["files"])
+        return _Answer(answer["error"], None if names is None else tuple(names), files)
+    return _Answer(f"the import ended its process ({_died(status)})")
 
 
-def _untried(path: Path) -> ModuleReport:
-    error = "it was not imported: those before it took all the time there is"
-    return ModuleReport(str(path), tuple(scan(path)), error, fingerprint(path), late=True)
+def _report(path: Path, answer: _Answer) -> ModuleReport:
+    names = scan(path) if answer.names is None else answer.names
+    mark = fingerprint(path, answer.files)
+    return ModuleReport(str(path), tuple(names), answer.error, mark, answer.late, answer.files)
 
 
 def _late(after_s: float) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
+import importlib
 import importlib.util
 import inspect
+import os
 import sys
 import sysconfig
 from collections.abc import Iterable
@@ -16,20 +17,36 @@ from wf.activity import MARK, ActivityDefinition, Options, is_builtin, location
 from wf.errors import ConfigError
 from wf.signature import read_signature
 
+PACKAGE_FILE = "__init__.py"
+_RENAME = "rename the file (its activities keep their names)"
+_NO_PACKAGE = "attempted relative import with no known parent package"
+# what we, and what we depend on, import: a module of that name would take its place
+_OURS = frozenset(
+    {
+        *("wf", "orchestrator", "supervisor", "nats", "nkeys", "uvloop", "psutil", "orjson"),
+        *("loguru", "purejq", "jsonschema_rs", "yaml", "pydantic", "pydantic_core"),
+        *("pydantic_settings", "dotenv", "annotated_types", "typing_extensions"),
+        *("typing_inspection", "typer", "click", "rich", "shellingham", "pygments"),
+        *("markdown_it", "mdurl", "httpx", "httpcore", "h11", "anyio", "sniffio", "certifi"),
+        *("idna", "uritemplate"),
+    }
+)
+
 
 def load(path: str | Path) -> list[ActivityDefinition]:
     """Import the module at `path` and give the activities that it defines, by line. Of our own
     activities `path` is the dotted name.
 
-    The import gets a name of its own, and the module's folder becomes importable, so that helpers
-    beside it work. Whatever the module raises passes through. Raises ConfigError, with every
-    problem, for activities that cannot be used.
+    The module's folder becomes importable, so that helpers beside it work, and the module has the
+    name by which they import it: it runs once, and processes that it starts can import it too. Of
+    a package `path` is its __init__.py; its activities are those of all its modules that are
+    imported then. Whatever the module raises passes through. Raises ConfigError, with every
+    problem, for names that mean something else, and for activities that cannot be used.
     """
     if is_builtin(str(path)):
         module = importlib.import_module(str(path))
     else:
-        path = Path(path).resolve()
-        module = _import(path)
+        module = _import(Path(os.path.abspath(path)))
     found: list[ActivityDefinition] = []
     problems: list[str] = []
     for function in _marked(module):
@@ -59,21 +76,60 @@ def clashes(provided: Iterable[tuple[str, str]]) -> list[str]:
     ]
 
 
+def module_name(path: str | Path) -> str:
+    """The one name of an activity module: `metrics` of metrics.py and of metrics/__init__.py."""
+    path = Path(path)
+    return path.parent.name if path.name == PACKAGE_FILE else path.stem
+
+
 def _import(path: Path) -> ModuleType:
-    _make_importable(path.parent)
-    tag = hashlib.sha256(str(path).encode()).hexdigest()[:8]
-    name = f"wf_activities_{path.stem}_{tag}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise ConfigError([f"{path}: not a Python module: its name must end in .py"])
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses and pydantic look their module up while it loads
+    """Import the module under the name by which others import it too, so that it runs once."""
+    name = module_name(path)
+    _refuse_name(name, path)
+    _make_importable(path.parent.parent if path.name == PACKAGE_FILE else path.parent)
+    importlib.invalidate_caches()
+    origin = _meant(name)
+    if origin is None or not _is_same(origin, path):
+        what = origin or "something else"
+        raise ConfigError([f"{path}: `import {name}` means {what}: {_RENAME}"])
     try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
+        return importlib.import_module(name)
+    except ImportError as error:
+        if _NO_PACKAGE not in str(error):
+            raise
+        raise ConfigError(
+            [
+                f"{path}: {error}: the files beside it are no package: write `import helper` in"
+                f" place of `from . import helper`, or move them to a folder with an {PACKAGE_FILE}"
+            ]
+        ) from error
+
+
+def _refuse_name(name: str, path: Path) -> None:
+    if path.suffix != ".py":
+        raise ConfigError([f"{path}: not a Python module: its name must end in .py"])
+    if "." in name:
+        raise ConfigError([f"{path}: a module whose name has a dot cannot be imported: {_RENAME}"])
+    if name in sys.stdlib_module_names:
+        raise ConfigError([f"{path}: `{name}` is a module of Python itself: {_RENAME}"])
+    if name in _OURS:
+        raise ConfigError([f"{path}: wf-supervisor itself needs a package `{name}`: {_RENAME}"])
+
+
+def _meant(name: str) -> str | None:
+    """The file that the name stands for in this process."""
+    try:
+        found = importlib.util.find_spec(name)
+    except ValueError:  # a module that somebody made by hand
+        return None
+    return found.origin if found is not None else None
+
+
+def _is_same(origin: str, path: Path) -> bool:
+    try:
+        return os.path.samefile(origin, path)
+    except OSError:  # "built-in", or gone
+        return False
 
 
 def _make_importable(folder: Path) -> None:
@@ -90,11 +146,16 @@ def _make_importable(folder: Path) -> None:
 
 
 def _marked(module: ModuleType) -> list[Any]:
-    """The marked functions that the module itself defines, each once."""
+    """The marked functions that the module, or a module of this package, defines, each once."""
     found: dict[int, Any] = {}
-    for value in vars(module).values():
+    parts = [module]
+    if hasattr(module, "__path__"):
+        below = module.__name__ + "."
+        parts += [part for name, part in list(sys.modules.items()) if name.startswith(below)]
+    names = {part.__name__ for part in parts}
+    for value in (value for part in parts for value in list(vars(part).values())):
         mark = getattr(value, "__dict__", {}).get(MARK)
-        if isinstance(mark, Options) and value.__module__ == module.__name__:
+        if isinstance(mark, Options) and value.__module__ in names:
             found[id(value)] = value
     return list(found.values())
 

@@ -7,13 +7,20 @@ from pathlib import Path
 
 
 def scan(path: str | Path) -> list[str]:
-    """Names of the activities in a module's source, without importing it.
+    """Names of the activities in a module's source, without importing it; of a package's
+    __init__.py those of all its files.
 
     Sees `@activity` and `@activity(name="literal")` on functions at module level. Gives [] for
     what cannot be parsed.
     """
+    path = Path(path)
+    files = sorted(path.parent.rglob("*.py")) if path.name == "__init__.py" else [path]
+    return list(dict.fromkeys(name for file in files for name in _scan(file)))
+
+
+def _scan(path: Path) -> list[str]:
     try:
-        tree = ast.parse(Path(path).read_bytes())
+        tree = ast.parse(path.read_bytes())
     except (OSError, SyntaxError, ValueError):
         return []
     plain, modules = _names_of_decorator(tree)

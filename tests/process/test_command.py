@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 
 import pytest
-from pool_directory import PoolDirectory, command, until
+from pool_directory import PoolDirectory, command, replace, until
 
 
 def test_check_says_what_would_be_started_and_starts_nothing(pool: PoolDirectory) -> None:
@@ -58,6 +58,21 @@ def test_check_fails_for_a_module_that_cannot_be_imported(pool: PoolDirectory) -
     assert "mail × 1" in checked.stdout
     assert f"{broken}: cannot be imported" in checked.stderr
     assert "No module named 'nonesuch'" in checked.stderr
+
+
+def test_check_imports_the_modules_of_a_pool_together_as_its_workers_do(
+    pool: PoolDirectory,
+) -> None:
+    claim = "import _names\n_names.claim('orders')\n"
+    taken = "names = set()\ndef claim(n):\n    assert n not in names, 'taken'\n    names.add(n)\n"
+    replace(pool.root / "activities" / "_names.py", taken)
+    for name in ("count", "pay"):
+        pool.module(name, claim + f"from wf import activity\n@activity\ndef {name}(): ...\n")
+    pool.configure({}, '[workers.money]\nactivities = ["count", "pay"]\n')
+    done = command("--config", pool.config, "--check")
+    assert done.returncode == 1
+    assert "pool money: count.py, pay.py cannot be imported together" in done.stderr
+    assert "AssertionError: taken" in done.stderr
 
 
 def test_check_fails_for_a_definition_that_would_be_refused(pool: PoolDirectory) -> None:

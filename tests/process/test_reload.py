@@ -132,6 +132,32 @@ def test_a_changed_module_rolls_its_workers_one_by_one(pool: PoolDirectory) -> N
     assert all(new < gone for new, gone in zip(starts[3:], drains, strict=True))
 
 
+def test_a_changed_file_that_a_module_imports_rolls_just_the_pools_that_use_it(
+    pool: PoolDirectory,
+) -> None:
+    activities = pool.root / "activities"
+    (activities / "lib").mkdir()
+    replace(activities / "lib" / "tax.py", "FACTOR = 1\n")
+    replace(activities / "rates.json", "[1]\n")
+    started(pool, {"mail": 1, "quote": 1})
+    text = (
+        "import json, pathlib\nfrom wf import activity\nfrom lib import tax\n"
+        "json.loads(pathlib.Path(__file__).with_name('rates.json').read_text())\n"
+        "@activity\ndef quote(): return tax.FACTOR\n"
+    )
+    first, other = pool.pids("quote"), pool.pids("mail")
+    pool.module("quote", text)
+    until(lambda: pool.pids("quote") and not pool.pids("quote") & first, "the new module runs")
+    for path, content in (("lib/tax.py", "FACTOR = 3\n"), ("rates.json", "[2]\n")):
+        before = pool.pids("quote")
+        replace(activities / path, content)
+        until(
+            lambda: pool.pids("quote") and not pool.pids("quote") & before,  # noqa: B023
+            f"{path} was noticed",
+        )
+    assert pool.pids("mail") == other
+
+
 def test_changed_pool_settings_roll_its_workers(pool: PoolDirectory) -> None:
     started(pool, {"mail": 2})
     old = pool.pids("mail")

@@ -36,8 +36,7 @@ def clean_imports() -> Iterator[None]:
     yield
     sys.path[:] = path
     for name in set(sys.modules) - modules:
-        if name.startswith("wf_activities_") or name == "shared_helper":
-            del sys.modules[name]
+        del sys.modules[name]
 
 
 def write(folder: Path, name: str, text: str) -> Path:
@@ -66,15 +65,13 @@ def test_a_module_does_not_hide_the_standard_library(tmp_path: Path) -> None:
     load(write(tmp_path, "uses.py", "import colorsys\ncolorsys.rgb_to_hsv\n" + GOOD))
 
 
-def test_two_modules_of_one_name_do_not_get_in_each_other_s_way(tmp_path: Path) -> None:
+def test_a_second_module_of_the_same_name_is_refused_and_both_are_named(tmp_path: Path) -> None:
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         write(tmp_path / folder, "same.py", GOOD.replace("one", f"one_{folder}"))
-    first = load(tmp_path / "a" / "same.py")
-    second = load(tmp_path / "b" / "same.py")
-    assert first[0].name == "one_a"
-    assert second[0].name == "one_b"
-    assert first[0].function.__module__ != second[0].function.__module__
+    load(tmp_path / "a" / "same.py")
+    with pytest.raises(ConfigError, match=r"b/same\.py: `import same` means .*a/same\.py: rename"):
+        load(tmp_path / "b" / "same.py")
 
 
 def test_one_name_twice_in_a_module_is_refused_with_both_lines(tmp_path: Path) -> None:
@@ -94,7 +91,7 @@ def test_a_failing_import_leaves_no_module_behind(tmp_path: Path) -> None:
     before = set(sys.modules)
     with pytest.raises(ZeroDivisionError):
         load(write(tmp_path, "broken.py", "1 / 0"))
-    assert not any(n.startswith("wf_activities_") for n in set(sys.modules) - before)
+    assert "broken" not in set(sys.modules) - before
 
 
 def test_scan_reads_names_without_importing(tmp_path: Path) -> None:
@@ -200,11 +197,39 @@ def test_two_modules_with_one_name_are_a_conflict_that_names_both(tmp_path: Path
     assert "b.py" in sentence
 
 
-def test_the_fingerprint_follows_the_module_and_its_helpers(tmp_path: Path) -> None:
+def test_the_fingerprint_follows_the_module_and_what_it_reads(tmp_path: Path) -> None:
+    module = write(tmp_path, "m.py", GOOD)
+    data, other = write(tmp_path, "rates.json", "1"), write(tmp_path, "other.py", "")
+    read = [str(module), str(data)]
+    first = fingerprint(module, read)
+    other.write_text("x = 1")
+    assert fingerprint(module, read) == first
+    data.write_text("2")
+    second = fingerprint(module, read)
+    module.write_text(GOOD + "\n")
+    assert len({first, second, fingerprint(module, read)}) == 3
+
+
+def test_without_knowing_what_it_reads_the_helpers_beside_it_count(tmp_path: Path) -> None:
     module = write(tmp_path, "m.py", GOOD)
     first = fingerprint(module)
-    assert fingerprint(module) == first
-    helper = write(tmp_path, "_helper.py", "x = 1")
-    second = fingerprint(module)
-    helper.write_text("x = 2")
-    assert len({first, second, fingerprint(module)}) == 3
+    write(tmp_path, "_helper.py", "x = 1")
+    assert fingerprint(module) != first
+
+
+def test_probe_tells_what_each_module_reads(tmp_path: Path) -> None:
+    (tmp_path / "lib").mkdir()
+    write(tmp_path / "lib", "tax.py", "FACTOR = 1")
+    write(tmp_path, "pricing.py", "RATE = 10")
+    write(tmp_path, "rates.json", "[1]")
+    write(tmp_path, "unused.json", "[1]")
+    text = "import json, pathlib, pricing\nfrom lib import tax\n"
+    text += "json.loads((pathlib.Path(__file__).parent / 'rates.json').read_text())\n" + GOOD
+    write(tmp_path, "quote.py", text)
+    write(tmp_path, "wrong.py", "import pricing\nimport rubbish\n" + GOOD.replace("one", "w"))
+    write(tmp_path, "rubbish.py", "def (")
+    found = {Path(report.path).name: report for report in probe(tmp_path, 20.0)}
+    read = {name: [os.path.relpath(f, tmp_path) for f in found[name].files] for name in found}
+    assert read["quote.py"] == ["lib/tax.py", "pricing.py", "quote.py", "rates.json"]
+    assert read["wrong.py"] == ["pricing.py", "rubbish.py", "wrong.py"]
+    assert read["pricing.py"] == ["pricing.py"]

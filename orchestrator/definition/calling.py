@@ -32,6 +32,7 @@ def call(
     if compiled is None:
         return None
     compiled = servers.at_server(compiler, pointer, source, compiled)
+    compiled = servers.following(compiler, pointer, source, compiled)
     compiled = liveness.watched(compiler, pointer, source, compiled)
     used = NOTHING if compiled.deferred is None else compiled.deferred.variables
     late = entering(compiled.arguments, *compiled.inputs) | (used & {"task"})

@@ -1,4 +1,5 @@
-"""`metadata.wf.server`: where an OpenAPI operation is, instead of what its document says."""
+"""`metadata.wf.server`: where an OpenAPI operation is, instead of what its document says; and
+`metadata.wf.redirects`: how many redirections within its origin an HTTP call follows."""
 
 from __future__ import annotations
 
@@ -8,6 +9,8 @@ from urllib.parse import urlsplit
 
 from orchestrator.definition.compiler import NOTHING, Compiler
 from orchestrator.definition.nodes import Call, Template
+from orchestrator.definition.problems import kind_of
+from wf.builtin.redirects import MOST
 
 
 def at_server(compiler: Compiler, pointer: str, source: dict[str, Any], compiled: Call) -> Call:
@@ -25,10 +28,32 @@ def at_server(compiler: Compiler, pointer: str, source: dict[str, Any], compiled
         return compiled
     if why := unusable(text):
         compiler.problems.add(place, f'"{text}" is no server: {why}')
+    return _with(compiled, "server", text)
+
+
+def _with(compiled: Call, name: str, value: Any) -> Call:
+    """The same call, with one field more in its request."""
+    assert compiled.arguments is not None
     ((key, request),) = compiled.arguments.fields or ()
-    server = Template(NOTHING, value=text)
-    request = replace(request, fields=(*(request.fields or ()), ("server", server)))
+    field = (name, Template(NOTHING, value=value))
+    request = replace(request, fields=(*(request.fields or ()), field))
     return replace(compiled, arguments=replace(compiled.arguments, fields=((key, request),)))
+
+
+def following(compiler: Compiler, pointer: str, source: dict[str, Any], compiled: Call) -> Call:
+    """`compiled` with the number of redirections that its task lets it follow, if any."""
+    metadata = source.get("metadata")
+    found = metadata.get("wf") if type(metadata) is dict else None
+    if type(found) is not dict or "redirects" not in found:
+        return compiled
+    place, value = f"{pointer}/metadata/wf/redirects", found["redirects"]
+    if compiled.activity not in ("wf-http", "wf-openapi") or compiled.arguments is None:
+        compiler.problems.add(place, "only `call: http` and `openapi` are redirected: remove it")
+    elif type(value) is not int or not 1 <= value <= MOST:
+        compiler.problems.add(place, f"must be an integer from 1 to {MOST}, found {kind_of(value)}")
+    else:
+        return _with(compiled, "redirects", value)
+    return compiled
 
 
 def unusable(text: str) -> str:

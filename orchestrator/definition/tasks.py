@@ -38,7 +38,9 @@ class Kind(NamedTuple):
 
 # Every kind of task that runs. A new one is a line here and a handler in machine/handlers.py.
 KINDS: dict[str, Kind] = {
-    "call": Kind(("call", "with"), calling.call, ("server", SCHEDULE_TO_START, HEARTBEAT)),
+    "call": Kind(
+        ("call", "with"), calling.call, ("server", "redirects", SCHEDULE_TO_START, HEARTBEAT)
+    ),
     "do": Kind(("do",), kinds.do),
     "emit": Kind(("emit",), emitting.emit),
     "for": Kind(("for", "while", "do"), looping.for_, ("concurrency",)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import urllib.parse
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,12 @@ JsonObject = dict[str, Any]
 Go = Callable[..., Any]
 
 
-def task_input(call: JsonObject, given: Any = None, **use: Any) -> JsonObject:
-    """What the engine sends for this `with`."""
-    driver = Driver(define({"t": {"call": "http", "with": call}}, use=use))
+def task_input(
+    call: JsonObject, given: Any = None, wf: JsonObject | None = None, **use: Any
+) -> JsonObject:
+    """What the engine sends for this `with`, and `metadata.wf`."""
+    more = {} if wf is None else {"metadata": {"wf": wf}}
+    driver = Driver(define({"t": {"call": "http", "with": call, **more}}, use=use))
     driver.start(given)
     found: JsonObject = driver.state["runs"]["1"]["input"]
     return json.loads(json.dumps(found))
@@ -173,7 +177,7 @@ def test_response_shows_request_status_headers_and_content(web: Web) -> None:
     assert output["request"]["uri"] == web.url + "/status/201"
 
 
-def test_a_redirection_is_an_error_unless_it_is_asked_for_and_never_followed(web: Web) -> None:
+def test_a_redirection_is_an_error_unless_it_is_asked_for(web: Web) -> None:
     call = {"method": "get", "endpoint": web.url + "/moved", "output": "response"}
     error = failing(call)
     assert error.status == 302
@@ -440,3 +444,78 @@ def test_a_failed_expression_over_secrets_does_not_quote_them(
 def test_a_service_that_says_when_to_ask_again_is_heard(web: Web) -> None:
     error = failing({"method": "get", "endpoint": web.url + "/busy"})
     assert (error.status, error.retry_after_s) == (503, 7.0)
+
+
+# --- redirections that are followed ---------------------------------------------------------------
+
+
+def followed(call: JsonObject, most: int = 3) -> Any:
+    (outcome,) = asyncio.run(perform(task_input(call, wf={"redirects": most})))
+    return outcome
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_as_many_as_the_task_allows_are_followed_within_the_origin(web: Web, status: int) -> None:
+    call = {"method": "get", "endpoint": f"{web.url}/hop/{status}/1", "headers": {"X-A": "b"}}
+    output = followed(call)
+    assert (output["path"], output["headers"]["x-a"]) == ("/echo", "b")
+    error = followed(call, 1)
+    assert error.status == status
+    assert len(web.paths()) == 3 + 2
+
+
+@pytest.mark.parametrize(
+    ("status", "method"), [(303, "GET"), (307, "POST"), (308, "POST"), (301, None), (302, None)]
+)
+def test_a_post_is_sent_again_only_where_the_answer_says_so(
+    web: Web, status: int, method: str | None
+) -> None:
+    call = {"method": "post", "endpoint": f"{web.url}/hop/{status}/0", "body": {"n": 1}}
+    output = followed(call)
+    if method is None:
+        assert output.status == status
+        assert web.paths() == [f"POST /hop/{status}/0"]
+        return
+    assert output["method"] == method
+    assert output["body"] == ('{"n":1}' if method == "POST" else "")
+    assert ("idempotency-key" in output["headers"]) is (method == "POST")
+    assert ("content-type" in output["headers"]) is (method == "POST")
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "http://localhost:{port}/echo",
+        "https://127.0.0.1:{port}/echo",
+        "//127.0.0.1:1/echo",
+        "http://127.0.0.1:{port}@127.0.0.2/echo",
+        "http://a:b@127.0.0.1:{port}/echo",
+        "file:///etc/passwd",
+        "http://[::1]:{port}/echo",
+        "http://127.0.0.1:{port}\\@evil.example/echo",
+    ],
+)
+def test_nothing_leaves_the_origin(web: Web, target: str) -> None:
+    away = target.format(port=web.url.rpartition(":")[2])
+    call = {
+        "method": "get",
+        "endpoint": {
+            "uri": f"{web.url}/away?{urllib.parse.quote(away, safe='')}",
+            "authentication": {"basic": {"username": USER, "password": PASSWORD}},
+        },
+    }
+    outcome = followed(call)
+    assert isinstance(outcome, ActivityError), outcome
+    assert web.paths() == ["GET /away"]
+
+
+def test_credentials_go_on_within_the_origin_and_no_further(web: Web) -> None:
+    call = {
+        "method": "get",
+        "endpoint": {
+            "uri": f"{web.url}/hop/307/0",
+            "authentication": {"bearer": {"token": "t0k3n"}},
+        },
+    }
+    assert followed(call)["headers"]["authorization"]
+    assert web.last().headers["authorization"] == "Bearer t0k3n"

@@ -155,6 +155,15 @@ class _Handler(BaseHTTPRequestHandler):
     def on_moved(self, seen: Seen) -> None:
         self._send(302, b"", location="/echo")
 
+    def on_hop(self, seen: Seen) -> None:
+        """/hop/<status>/<n>: as many times on to itself, then to /echo."""
+        _, _, status, left = seen.path.split("/")
+        onward = f"/hop/{status}/{int(left) - 1}" if int(left) else "/echo"
+        self._send(int(status), b"", location=onward)
+
+    def on_away(self, seen: Seen) -> None:
+        self._send(307, b"", location=urllib.parse.unquote(seen.query))
+
     def on_text(self, seen: Seen) -> None:
         self._send(200, "grüß".encode("latin-1"), "text/plain; charset=iso-8859-1")
 

@@ -205,3 +205,23 @@ def test_data_that_looks_like_a_deferred_expression_stays_data() -> None:
 
 def test_a_call_without_secrets_carries_nothing_more() -> None:
     assert set(sent(http())) == {"activity", "request"}
+
+
+# --- redirections ---------------------------------------------------------------------------------
+
+
+def test_a_task_may_let_redirections_be_followed() -> None:
+    assert "redirects" not in sent(http())["request"]
+    found = sent({**http(), "metadata": {"wf": {"redirects": 3}}})
+    assert found["request"]["redirects"] == 3
+
+
+@pytest.mark.parametrize("value", [0, 11, -1, "3", True, None, 1.5])
+def test_their_number_is_bounded(value: Any) -> None:
+    (problem,) = problems({**http(), "metadata": {"wf": {"redirects": value}}})
+    assert problem.startswith("/do/0/t/metadata/wf/redirects: must be an integer from 1 to 10")
+
+
+def test_only_http_calls_are_redirected() -> None:
+    (problem,) = problems({"call": "work", "metadata": {"wf": {"redirects": 3}}})
+    assert "only `call: http` and `openapi`" in problem

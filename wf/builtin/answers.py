@@ -23,7 +23,7 @@ _TEXTS = frozenset(
 def output_of(answer: Answer, output: str, redirect: bool, own: Mask) -> Any:
     """The output that `output` asks for: content, response or raw. Raises ActivityError.
 
-    `redirect`: whether statuses 300 to 399 are answers like others; they are never followed.
+    `redirect`: whether statuses 300 to 399 are answers like others; of what was not followed.
     `own`: what must not be shown of the request.
     """
     if not 200 <= answer.status < (400 if redirect else 300):

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from wf.builtin import answers, failures, requests
+from wf.builtin import answers, failures, redirects, requests
 from wf.builtin.client import Answer, Client
 from wf.builtin.credentials import Credentials, credentials
 from wf.builtin.deferred import Request
@@ -42,7 +42,7 @@ class Caller:
 
         async def send(access: Credentials) -> Answer:
             request.fill(authorization=access.authorization)
-            return await self._send(request.data, access, idempotency_key)
+            return await self._send(request.data, access, idempotency_key, request.data)
 
         request.fill("authentication")
         answer = await self._authenticated(request.data.get("authentication"), request, send)
@@ -59,7 +59,7 @@ class Caller:
         async def send(access: Credentials) -> Answer:
             request.fill(authorization=access.authorization)
             made = calls.request_of(operation, where, data.get("parameters"))
-            return await self._send(made, access, idempotency_key)
+            return await self._send(made, access, idempotency_key, data)
 
         request.fill("authentication")
         answer = await self._authenticated(data.get("authentication"), request, send)
@@ -101,7 +101,10 @@ class Caller:
             answer = await send(await credentials(given, request, self.tokens))
         return answer
 
-    async def _send(self, data: JsonObject, access: Credentials, key: str) -> Answer:
+    async def _send(
+        self, data: JsonObject, access: Credentials, key: str, asked: JsonObject
+    ) -> Answer:
+        """`asked`: the whole request, whose `redirects` says how many may be followed."""
         method = data["method"]
         if not isinstance(method, str) or not method.isalpha():
             raise failures.wrong_value("the method must be a word such as get or post")
@@ -114,9 +117,30 @@ class Caller:
         own = self.settings.idempotency_header
         if own and method in KEYED and requests.stated(headers, own.lower()) is None:
             headers.append((own, key))
-        return await self.client.exchange(
+        answer = await self.client.exchange(
             method, uri, headers=headers, content=content, auth=access.auth
         )
+        for _ in range(min(asked.get("redirects") or 0, redirects.MOST)):
+            place = answer.headers.get("location")
+            found = redirects.following(method, uri, answer.status, place)
+            if found is None:
+                break
+            if not found.as_it_was:
+                content, headers = None, _without_body(headers, own)
+            method, uri = found.method, found.uri
+            answer = await self.client.exchange(
+                method, uri, headers=headers, content=content, auth=access.auth
+            )
+        return answer
+
+
+def _without_body(headers: Headers, idempotency: str) -> Headers:
+    """Those of a request that is followed by a GET."""
+    return [
+        (name, value)
+        for name, value in headers
+        if not name.lower().startswith("content-") and name.lower() != idempotency.lower()
+    ]
 
 
 def _key(uri: str, access: Any, request: Request) -> str:

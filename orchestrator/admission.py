@@ -10,19 +10,18 @@ from __future__ import annotations
 
 from collections import Counter
 
-import orjson
 from loguru import logger
 
 from orchestrator.definitions import Definitions
 from orchestrator.following import Following
-from orchestrator.guard import Guard
+from orchestrator.guard import Guard, event_of
 from orchestrator.machine import TERMINAL
 from orchestrator.places import Entry, Places, row_of
 from orchestrator.reading import read
 from orchestrator.sending import send_all
 from orchestrator.sends import leave_place
-from wf import messages, subjects
-from wf.errors import BrokerError
+from wf import gate, messages, subjects
+from wf.errors import BrokerError, MessageError
 from wf.jetstream import topology
 from wf.jetstream.paging import last_pages
 from wf.jetstream.port import Delivery, Outgoing, Port, Stored
@@ -37,6 +36,7 @@ class Admission:
         self, port: Port, definitions: Definitions, *, batch: int, guard: Guard | None = None
     ) -> None:
         self._port = port
+        self._guard = guard or Guard.idle()
         self._definitions = definitions
         self._batch = batch
         self._places = Places()
@@ -45,7 +45,7 @@ class Admission:
         self._suspected: set[str] = set()
         self._audited = 0
         self.entries = Following(
-            port, topology.WORKFLOW_PLACES, ALL, self._take, self._forget, guard or Guard.idle()
+            port, topology.WORKFLOW_PLACES, ALL, self._take, self._forget, self._guard
         )
         self.counts: Counter[str] = Counter()
 
@@ -152,12 +152,33 @@ class Admission:
         keys_of = {name: key for key, name in names.items()}
         wanted = set()
         async for page in last_pages(self._port, topology.WORKFLOW_STATES, keys_of):
-            wanted |= {keys_of[name] for name, one in page.items() if _wants(one, keys_of[name])}
+            wanted |= {
+                keys_of[name] for name, one in page.items() if self._wants(one, keys_of[name])
+            }
         return set(keys) - wanted
 
     async def _is_absent(self, key: str) -> bool:
         name = subjects.state(Entry.parse(key).instance)
-        return not _wants(await self._port.last(topology.WORKFLOW_STATES, name, leader=True), key)
+        return not self._wants(
+            await self._port.last(topology.WORKFLOW_STATES, name, leader=True), key
+        )
+
+    def _wants(self, stored: Stored | None, key: str) -> bool:
+        """Whether the snapshot is of an instance that has this place, or waits for it. One that
+        cannot be read keeps its place until it is mended."""
+        if stored is None or stored.is_marker:
+            return False
+        try:
+            with self._guard.about(event_of(topology.WORKFLOW_STATES, stored)):
+                snapshot = gate.decode(stored.data, "state", depth=gate.STORED_DEPTH)
+        except MessageError:
+            return True
+        match snapshot:
+            case {"status": str(status)}:
+                slot = snapshot.get("slot")
+                turn = slot.get("turn") if isinstance(slot, dict) else None
+                return status not in TERMINAL and turn == Entry.parse(key).turn
+        return True
 
     # The copy
 
@@ -190,12 +211,3 @@ def _admitted(key: str) -> Outgoing:
         messages.encode(messages.admit_body(turn=entry.turn, entry=key)),
         message_id=messages.admit_message_id(entry.instance, entry.turn),
     )
-
-
-def _wants(stored: Stored | None, key: str) -> bool:
-    """Whether the snapshot is of an instance that has this place, or waits for it."""
-    if stored is None or stored.is_marker:
-        return False
-    snapshot = orjson.loads(stored.data)
-    slot = snapshot.get("slot", {})
-    return snapshot["status"] not in TERMINAL and slot.get("turn") == Entry.parse(key).turn

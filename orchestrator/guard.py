@@ -127,16 +127,22 @@ class Guard:
                 return fallen.union(*await asyncio.gather(*map(self._examine, rest)))
         return fallen
 
-    async def settle(self, work: Sequence[Work]) -> bool:
-        """While careful: try each piece until it passes or is convicted. False: not careful, and
-        nothing was awaited."""
+    async def settle(self, work: Sequence[Work], *, hopeless: bool = False) -> bool:
+        """While careful: try each piece until it passes or is convicted; or, when being convicted
+        is no reason not to do it, until it is `hopeless`. False: not careful, nothing was awaited.
+        """
         if not self.is_careful(one.event for one in work):
             return False
         left = list(work)
         while left:
             fallen = await self.examine(left)
-            left = [one for one in left if one.event in fallen and self.case(one.event) is None]
+            left = [one for one in left if one.event in fallen]
+            left = [one for one in left if not self._is_given_up(one.event, hopeless)]
         return True
+
+    def _is_given_up(self, event: Event, hopeless: bool) -> bool:
+        case = self.case(event)
+        return case is not None and (case.is_hopeless or not hopeless)
 
     def fell(self, event: Event, how: str, *, trial: bool = False) -> None:
         """Something died of the message."""

@@ -122,24 +122,23 @@ class Orchestrator:
         self._ensure = ensure
         self._lanes = Lanes()
         self._leases = Leases(port, RENEW_AFTER_S)
-        self._service = Service(port, self._lanes, self._leases, batch=settings.orchestrator.batch)
         self._journal = Journal(state.journal_file(settings, child.index), GUARDED)
         self._guard = Guard(self._journal, trial)
+        batch = settings.orchestrator.batch
+        self._service = Service(port, self._lanes, self._leases, batch=batch, guard=self._guard)
         self._definitions = Definitions(port, self._guard)
         self._catalog = Catalog(port)
         self._schedules = Schedules(port, self._definitions, now_ms)
         self._sweeper = Sweeper(port)
         self._advisories = Advisories(port)
         self._correlator = Correlator(
-            port, Triggers(self._definitions), batch=settings.orchestrator.batch, guard=self._guard
+            port, Triggers(self._definitions), batch=batch, guard=self._guard
         )
-        self._admission = Admission(
-            port, self._definitions, batch=settings.orchestrator.batch, guard=self._guard
-        )
+        self._admission = Admission(port, self._definitions, batch=batch, guard=self._guard)
         self._recovery = Recovery(port)
-        self._store = Store(port, Cache(settings.orchestrator.cache))
+        self._store = Store(port, Cache(settings.orchestrator.cache), self._guard)
         self._timer_cap = TimerCap(port, settings.orchestrator.limits.pending_timers)
-        publisher = Publisher(port, self._timer_cap)
+        publisher = Publisher(port, self._timer_cap, self._guard)
         new_token = new_token or token_maker()
         self._parking = Parking(
             port,

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from loguru import logger
 
 from orchestrator import outbox as building
 from orchestrator.apply import overlaid
+from orchestrator.guard import Convicted, Guard, Work
 from orchestrator.inbound import event_of
 from orchestrator.outbox import Outbox
 from orchestrator.record import Commit, Record
@@ -29,8 +32,9 @@ _Owned = tuple[str, Outgoing]  # instance, message
 
 
 class Publisher:
-    def __init__(self, port: Port, timer_cap: TimerCap) -> None:
+    def __init__(self, port: Port, timer_cap: TimerCap, guard: Guard | None = None) -> None:
         self._port = port
+        self._guard = guard or Guard.idle()
         self._timer_cap = timer_cap
 
     async def publish(
@@ -100,7 +104,7 @@ class Publisher:
             if record.snapshot is None or record.commit is None:
                 continue
             try:
-                outbox = await self._rebuild(record.snapshot, record.commit)
+                outbox = await self._rebuild(record, record.snapshot, record.commit)
             except BrokerError:
                 raise
             except Exception as error:  # noqa: BLE001 — whatever it holds, the others go on
@@ -113,7 +117,7 @@ class Publisher:
                 outboxes, size = {}, 0
         return left | await self.publish(outboxes, replay=True)
 
-    async def _rebuild(self, snapshot: JsonObject, commit: Commit) -> Outbox:
+    async def _rebuild(self, record: Record, snapshot: JsonObject, commit: Commit) -> Outbox:
         """The outbox of a stored commit; its events are read again from their streams.
 
         They are there: the sweeper stays below the ack floor, and they lie above it.
@@ -122,10 +126,23 @@ class Publisher:
             await self._event(snapshot["id"], stream, sequence, overlay)
             for _, stream, sequence, _, overlay in commit.history
         ]
-        outbox = building.build(snapshot, commit, events)
+        build = partial(building.build, snapshot, commit, events)
+        time_ms = commit.history[-1][0] if commit.history else 0
+        outbox = await self._guarded(build, record, time_ms)
         if commit.parked:  # its tasks have their own flush timer
             outbox.streams.pop(topology.ACTIVITY_TASKS, None)
         return outbox
+
+    async def _guarded(self, build: Callable[[], Outbox], record: Record, time_ms: int) -> Outbox:
+        """Made in the name of the stored state. Raises Convicted when that kills."""
+        state = topology.WORKFLOW_STATES, record.revision, time_ms
+        await self._guard.settle([Work(state, build)])
+        try:
+            with self._guard.about(state):
+                return build()
+        except Convicted:
+            self._guard.acquit(state)  # its quarantine is what it leads to
+            raise
 
     async def _event(
         self, instance: str, stream: str, sequence: int, overlay: JsonObject

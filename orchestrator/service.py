@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
+from functools import partial
 
 from loguru import logger
 
 from orchestrator import aside
 from orchestrator.engine import Engine
 from orchestrator.groups import Group
+from orchestrator.guard import Guard, Work, named
 from orchestrator.inbound import Item, Unreadable, read
 from orchestrator.lanes import Lanes
 from orchestrator.leases import Leases
@@ -28,11 +30,20 @@ FINISH_S = 3.0  # for the groups under way; orphans are to be gone within ten se
 
 
 class Service:
-    def __init__(self, port: Port, lanes: Lanes, leases: Leases, *, batch: int) -> None:
+    def __init__(
+        self,
+        port: Port,
+        lanes: Lanes,
+        leases: Leases,
+        *,
+        batch: int,
+        guard: Guard | None = None,
+    ) -> None:
         self._port = port
         self._lanes = lanes
         self._leases = leases
         self._batch = batch
+        self._guard = guard or Guard.idle()
         self._pulls: list[Pull] = []
         self._engine: Engine | None = None
         self._stop = asyncio.Event()
@@ -103,6 +114,9 @@ class Service:
         try:
             while not self._stopping:
                 left.extend(await pull.next(self._batch))
+                await self._guard.settle(
+                    [Work(named(one), partial(read, one)) for one in left], hopeless=True
+                )
                 now_s = loop.time()
                 while left and not self._stopping:
                     await self._offer(left.popleft(), now_s)
@@ -115,12 +129,23 @@ class Service:
                 self._port.nak(delivery)
 
     async def _offer(self, delivery: Delivery, now_s: float) -> None:
-        item = read(delivery)
+        item = self._read(delivery)
         if isinstance(item, Unreadable):
             await self._set_aside(item)
         else:
             self._leases.take(item, now_s, aside=item.instance in self._aside)
             self._lanes.offer(item)
+
+    def _read(self, delivery: Delivery) -> Item | Unreadable:
+        """What is convicted of more than its effect on its instance is not even looked at."""
+        event = named(delivery)
+        case = self._guard.case(event)
+        if case is not None and case.is_hopeless:
+            return Unreadable(delivery, f"reading it ended the process: {case.cause}")
+        self._guard.mark(event)
+        item = read(delivery)
+        self._guard.clear()
+        return item
 
     async def _wait_for_room(self, stream: str, limit: int) -> None:
         self._dispatch()
@@ -143,6 +168,7 @@ class Service:
         if isinstance(outcome, Accepted):
             log.bind(reason=unreadable.reason).error("message.unreadable")
             self.counts["unreadable"] += 1
+            self._guard.acquit(named(delivery))
             self._port.ack(delivery)
         else:
             log.bind(outcome=str(outcome)).warning("dead-letter.not.stored")

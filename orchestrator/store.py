@@ -11,11 +11,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 
 from loguru import logger
 
 from orchestrator import record as records
 from orchestrator.cache import Cache
+from orchestrator.guard import Convicted, Guard, Work, event_of
+from orchestrator.journal import Event
 from orchestrator.record import Commit, Record, Sealed
 from orchestrator.sending import BATCH_MINIMUM, chunks, send
 from orchestrator.weighing import weight
@@ -55,8 +58,9 @@ class Written:
 
 
 class Store:
-    def __init__(self, port: Port, cache: Cache) -> None:
+    def __init__(self, port: Port, cache: Cache, guard: Guard | None = None) -> None:
         self._port = port
+        self._guard = guard or Guard.idle()
         self.cache = cache
 
     async def load(self, instances: Iterable[str], new: set[str]) -> dict[str, Record]:
@@ -87,6 +91,9 @@ class Store:
             stream: await self._port.ack_floor(stream, consumer) for stream, consumer in CONSUMERS
         }
         stored, whole = await self._some(instances)
+        await self._guard.settle(
+            [Work(_event(one), partial(records.decode, one)) for one in stored.values()]
+        )
         found: dict[str, Record] = {}
         size = 0
         for instance in instances:
@@ -95,13 +102,24 @@ class Store:
                 continue
             if size >= READ_BYTES:
                 break
-            record = await self._completed(instance, records.decode(current))
+            record = await self._completed(instance, self._decoded(current))
             size += record.size if current is None else record.size + weight(current.data)
             if record.commit is not None:
                 record.flushed = records.is_published(record.commit, floors)
             record.doubtful = len(instances) > LEADER_READS
             found[instance] = record
         return found
+
+    def _decoded(self, stored: Stored | None) -> Record:
+        """A state that kills is none."""
+        if stored is None:
+            return records.absent()
+        try:
+            with self._guard.about(_event(stored)):
+                return records.decode(stored)
+        except Convicted as convicted:
+            self._guard.acquit(_event(stored))  # its quarantine is what it leads to
+            return records.unusable(stored.sequence, str(convicted))
 
     async def _completed(self, instance: str, record: Record) -> Record:
         """With the values that are stored beside the snapshot. When one is gone, so is the
@@ -125,7 +143,7 @@ class Store:
                 topology.WORKFLOW_STATES, subjects.state(instance), leader=True
             )
             if current is None or current.sequence != record.revision:
-                record = records.decode(current)
+                record = self._decoded(current)
         return record
 
     async def _beside(self, instance: str, commit: Commit) -> dict[str, bytes]:
@@ -250,3 +268,7 @@ class Store:
             if key not in named:
                 subject = subjects.state_value(write.instance, key)
                 await self._port.purge(topology.WORKFLOW_STATES, subject=subject)
+
+
+def _event(stored: Stored) -> Event:
+    return event_of(topology.WORKFLOW_STATES, stored)

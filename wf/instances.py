@@ -162,10 +162,11 @@ def snapshot_of(data: bytes) -> JsonObject:
     snapshot = gate.decode(data, "state", depth=gate.STORED_DEPTH)
     if not isinstance(snapshot, dict):
         raise MessageError(f"state: expected a JSON object, found {type(snapshot).__name__}")
+    beside = _stored_beside(snapshot.get("commit"))
     for key, kind in _SHAPE.items():
-        if not isinstance(snapshot.get(key), kind):
+        if key not in beside and not isinstance(snapshot.get(key), kind):
             raise MessageError(f"state: /{key} is missing, or of a wrong type")
-    for key in ("frames", "runs", "timers"):
+    for key in {"frames", "runs", "timers"} - beside:
         if not all(isinstance(entry, dict) for entry in snapshot[key].values()):
             raise MessageError(f"state: /{key} has an entry that is no object")
     for key, kind in _COMMIT.items():
@@ -173,9 +174,18 @@ def snapshot_of(data: bytes) -> JsonObject:
             raise MessageError(f"state: /commit/{key} is of a wrong type")
     if "number" not in snapshot["commit"] or "token" not in snapshot["commit"]:
         raise MessageError("state: /commit has no number, or no token")
-    if snapshot["status"] not in STATUSES:
+    if "status" not in beside and snapshot["status"] not in STATUSES:
         raise MessageError(f"state: /status {gate.text(snapshot['status'], 80)!r} is not known")
     return snapshot
+
+
+def _stored_beside(commit: object) -> set[str]:
+    """Members of the snapshot itself that the commit has set apart."""
+    try:
+        places = apart.places({"commit": commit}).values()
+        return {path[0] for paths in places for path in paths if len(path) == 1}
+    except (AttributeError, LookupError, TypeError):
+        raise MessageError("state: /commit/apart does not name places") from None
 
 
 def _quarantined(instance: str, reason: str) -> JsonObject:

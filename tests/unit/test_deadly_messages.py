@@ -12,12 +12,23 @@ import pytest
 
 from orchestrator import correlator as correlating
 from orchestrator import definitions as defining
+from orchestrator import outbox as outboxes
+from orchestrator import record as records
+from orchestrator import service
+from orchestrator.admission import Admission
+from orchestrator.cache import Cache
 from orchestrator.correlator import Correlator
 from orchestrator.definition import canonical_bytes, parse
 from orchestrator.definitions import Definitions
 from orchestrator.guard import GUARDED, Guard
 from orchestrator.journal import Journal
+from orchestrator.lanes import Lanes
+from orchestrator.leases import Leases
+from orchestrator.publisher import Publisher
 from orchestrator.reading import read
+from orchestrator.service import Service
+from orchestrator.store import Store
+from orchestrator.timer_cap import TimerCap
 from orchestrator.trial import Fall, Piece
 from orchestrator.triggers import Triggers
 from tests.support.memory import MemoryBroker, MemoryPort, connect
@@ -67,7 +78,7 @@ async def test_definitions_that_kill_the_compiler_cost_one_death_and_the_others_
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def killing(document: Any, subject: str, **options: Any) -> Any:
-        if document["document"]["name"] in ("f1", "f2", "f7"):
+        if subject.split(".")[3] in ("f1", "f2", "f7"):
             raise Killed
         return parse(document, subject, **options)
 
@@ -158,4 +169,113 @@ async def test_a_message_that_breaks_a_loop_is_set_aside_alone(tmp_path: Path) -
     assert [one["payload"] for one in await letters(port)] == ["4", "11"]
     reading.cancel()
     await asyncio.gather(reading, return_exceptions=True)
+    await port.close()
+
+
+def flow_state(instance: str, sequence: int) -> Outgoing:
+    """A stored instance whose outbox, one history entry, may not be published."""
+    snapshot = {"id": instance, "workflow": "f", "namespace": "default", "version": "1.0.0"}
+    snapshot |= {"status": "running", "started_ms": 1, "input": None, "context": {}, "frames": {}}
+    snapshot |= {"runs": {}, "timers": {}, "results": {}}
+    history = [(5, topology.WORKFLOW_EVENTS, sequence, [], {"kind": "gone"})]
+    events = [(topology.WORKFLOW_EVENTS, sequence)]
+    commit = records.Commit(1, "t", events=events, history=history)
+    return Outgoing(subjects.state(instance), records.encode(snapshot, commit))
+
+
+@pytest.mark.parametrize("what", ["decode", "outbox"])
+async def test_states_that_kill_cost_one_death_and_the_others_are_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """When they are read, or when the outbox is made of them that a predecessor left."""
+    bad = {"i1", "i2", "i7"}
+    decode, build = records.decode, outboxes.build
+
+    def decoding(stored: Any) -> Any:
+        if what == "decode" and stored.subject.rpartition(".")[2] in bad:
+            raise Killed
+        return decode(stored)
+
+    def building(snapshot: Any, *more: Any) -> Any:
+        if what == "outbox" and snapshot["id"] in bad:
+            raise Killed
+        return build(snapshot, *more)
+
+    monkeypatch.setattr(records, "decode", decoding)
+    monkeypatch.setattr(outboxes, "build", building)
+    port = await broker(tmp_path)
+    names = [f"i{n}" for n in range(10)]
+    await port.publish(topology.WORKFLOW_STATES, [flow_state(name, 9) for name in names])
+
+    async def life() -> dict[str, records.Record]:
+        guard = guard_of(tmp_path)
+        loaded = await Store(port, Cache(1 << 20), guard).read(names)
+        cold = {name: record for name, record in loaded.items() if not record.flushed}
+        assert not await Publisher(port, TimerCap(port, 100), guard).flush(cold)
+        return loaded
+
+    with pytest.raises(Killed):
+        await life()
+    for _ in range(30):  # what is stored stays as it is
+        loaded = await life()
+        assert {name for name, record in loaded.items() if record.unusable} == bad
+        assert all("SIGSEGV" in loaded[name].unusable for name in bad)
+    told = await port.scan(topology.WORKFLOW_HISTORY, "workflow.history.>")
+    assert {one.subject.rpartition(".")[2] for one in told} == set(names) - bad
+    await port.close()
+
+
+@pytest.mark.parametrize("data", [b"{", b"7", b"[]", b"{}", b'{"status": 1}'])
+async def test_a_state_that_is_none_ends_no_audit_and_keeps_its_place(
+    tmp_path: Path, data: bytes
+) -> None:
+    port = await broker(tmp_path)
+    admission = Admission(port, Definitions(port), batch=10)
+    name = subjects.state("i")
+    await port.publish(topology.WORKFLOW_STATES, [Outgoing(name, data)])
+    stored = await port.last(topology.WORKFLOW_STATES, name)
+    assert admission._wants(stored, "default.f.all.0000000000000001.i.1")
+    await port.close()
+
+
+async def test_events_that_kill_who_decodes_them_cost_one_death(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading, bad = service.read, {"1", "2", "7"}
+
+    def killing(delivery: Delivery) -> Any:
+        if delivery.subject.split(".")[-2] in bad:  # the partition comes last
+            raise Killed
+        return reading(delivery)
+
+    monkeypatch.setattr(service, "read", killing)
+    memory = MemoryBroker()
+    port = await connect(memory)
+    await topology.ensure(port, make_settings(tmp_path))
+    for n in range(10):
+        subject = f"workflow.command.requested.i.{n}"
+        await port.publish(topology.WORKFLOW_EVENTS, [Outgoing(subject, b"{}")])
+
+    async def life() -> None:
+        own = await connect(memory)
+        await own.reset_consumer(topology.WORKFLOW_EVENTS, topology.ORCHESTRATOR)
+        one = Service(own, Lanes(), Leases(own, 10.0), batch=100, guard=guard_of(tmp_path))
+        try:
+            await one._intake(topology.WORKFLOW_EVENTS, topology.ORCHESTRATOR)
+        finally:
+            own.cut()
+
+    with pytest.raises(Killed):
+        await life()
+    second = asyncio.create_task(life())
+
+    async def told() -> bool:
+        assert not second.done(), second.exception()
+        return {one["sequence"] for one in await letters(port)} >= {2, 3, 8}
+
+    await eventually(told, what="the dead letters")
+    deadly = [one for one in await letters(port) if "SIGSEGV" in one["reason"]]
+    assert [one["sequence"] for one in deadly] == [2, 3, 8]
+    second.cancel()
+    await asyncio.gather(second, return_exceptions=True)
     await port.close()

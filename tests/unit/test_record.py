@@ -1,5 +1,7 @@
 """The stored record: what is written is what is read, and when its outbox counts as published."""
 
+from typing import Any
+
 import orjson
 import pytest
 from hypothesis import given
@@ -74,3 +76,18 @@ def test_an_outbox_is_published_when_every_event_of_its_commit_is_acked() -> Non
     assert records.is_published(COMMIT, {"EVENTS": 9, "TIMERS": 3})
     assert not records.is_published(COMMIT, {"EVENTS": 8, "TIMERS": 3})
     assert not records.is_published(COMMIT, {"EVENTS": 9})
+
+
+@pytest.mark.parametrize("key", ["workflow", "version", "frames", "runs", "timers", "status"])
+def test_what_a_state_has_set_apart_is_not_missing_from_it(key: str) -> None:
+    snapshot: dict[str, Any] = {"id": "i", "workflow": "w", "namespace": "n", "version": "1"}
+    snapshot |= {"status": "running", "frames": {}, "runs": {}, "timers": {}}
+    value = snapshot.pop(key)
+    commit = Commit(1, "t", apart={"t-0": [[key]]})
+    data = records.encode(snapshot, commit)
+    record = records.decode(Stored("", data, headers=None, sequence=1, timestamp_ms=0))
+    assert not record.unusable
+    assert records.complete(record, {"t-0": orjson.dumps(value)}) == []
+    assert record.snapshot == {**snapshot, key: value}
+    commit.apart = {}
+    assert records.decode(Stored("", records.encode(snapshot, commit), None, 1, 0)).unusable

@@ -7,11 +7,13 @@ what is imported after the fork would be new. That is for a restart to mend, whe
 from __future__ import annotations
 
 import sys
+import sysconfig
 from collections.abc import Iterable
 from pathlib import Path
 
 PACKAGES = ("wf", "orchestrator", "supervisor")
 LOOK_S = 10.0
+_INSTALLED = (sysconfig.get_path("purelib"), sysconfig.get_path("platlib"))
 
 Stamps = dict[str, tuple[int, int] | None]
 
@@ -34,9 +36,13 @@ class Installed:
 
 
 def imported_files() -> list[str]:
-    """The source files of the framework that this process has imported."""
-    ours = [module for name, module in sys.modules.items() if name.partition(".")[0] in PACKAGES]
-    return [str(module.__file__) for module in ours if getattr(module, "__file__", None)]
+    """The source files of the framework, and of what it needs, that this process has imported."""
+    files = {name: getattr(one, "__file__", None) for name, one in list(sys.modules.items())}
+    return [
+        file
+        for name, file in files.items()
+        if file and (name.partition(".")[0] in PACKAGES or file.startswith(_INSTALLED))
+    ]
 
 
 def _stamp(file: str) -> tuple[int, int] | None:

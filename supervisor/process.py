@@ -40,6 +40,7 @@ class Process:
     half_open: bool = False  # started to find out whether its pool works again
     seen: Seen = field(default_factory=Seen)  # what was last seen of its slot
     oom_killed: bool = False
+    outdated: tuple[str, ...] = ()  # packages that have changed since it imported them
     recycle: tuple[str, float] | None = None  # why it wants to be replaced, and since when
     _buffer: bytearray = field(default_factory=bytearray)
     _outgoing: bytearray = field(default_factory=bytearray)

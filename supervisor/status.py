@@ -77,7 +77,13 @@ def _running(process: Process | None, now: float) -> dict[str, Any]:
     if process is None:
         keys = ["pid", "uptime_s", "boot_ms", "done", "generation", "kill_in_s", "boot_left_s"]
         keys += ["running", "held", "failed", "lag_s"]
-        return {"state": "waiting", "half_open": False, "tasks": [], **dict.fromkeys(keys)}
+        empty: dict[str, Any] = {
+            "state": "waiting",
+            "half_open": False,
+            "tasks": [],
+            "outdated": [],
+        }
+        return empty | dict.fromkeys(keys)
     stopping, starting = process.state == STOPPING, process.state == STARTING
     return {
         "state": process.state,
@@ -87,6 +93,7 @@ def _running(process: Process | None, now: float) -> dict[str, Any]:
         "boot_ms": _boot_ms(process),
         "done": process.done,
         "generation": process.generation,
+        "outdated": list(process.outdated),
         "kill_in_s": _left(process.stop_deadline, now) if stopping else None,
         "boot_left_s": _left(process.boot_deadline, now) if starting else None,
         **_at_work(process, now),
@@ -211,9 +218,14 @@ def one_line(status: dict[str, Any]) -> str:
         names = [pool["name"] for pool in status["pools"] if pool["state"] == state]
         if names:
             parts.append(f"{state}: {', '.join(names)}")
-    late = [Path(one["path"]).name for one in status["broken_modules"] if one["late"]]
+    late = [Path(one["path"]).name for one in status.get("broken_modules", ()) if one.get("late")]
     if late:
         parts.append(f"import not done: {', '.join(late)}")
+    outdated = [one for one in status["processes"] if one.get("outdated")]
+    if outdated:
+        pools = ", ".join(sorted({one["pool"] for one in outdated}))
+        changed = ", ".join(sorted({name for one in outdated for name in one["outdated"]}))
+        parts.append(f"restart {pools}: {changed} has changed")
     if status["reload_error"]:
         parts.append(f"reload refused: {status['reload_error'][0]}")
     if status["restart_needed"]:

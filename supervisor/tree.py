@@ -244,6 +244,8 @@ class Tree:
                     self.deaths.settled(report.get("death"))
                 case "recycle":
                     process.recycle = process.recycle or (str(report.get("reason")), now)
+                case "outdated":
+                    process.outdated = tuple(map(str, report.get("packages", ())))
                 case "backlog":
                     self.backlog.take(report.get("activities"), now)
                 case "failed":

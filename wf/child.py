@@ -8,6 +8,7 @@ is done. The same entry points run without a supervisor (`wf worker`) with `repo
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import orjson
@@ -67,6 +68,10 @@ class Child:
             return False
         self._report({"event": "recycle", "reason": reason})
         return True
+
+    def outdated(self, packages: Sequence[str]) -> None:
+        """These packages have changed since they were imported; status says so."""
+        self._report({"event": "outdated", "packages": packages[:20]})
 
     def failed(self, cause: str, error: str) -> None:
         """About to exit because of `cause`: "import", "config" or "broker"; status shows it."""

@@ -82,11 +82,16 @@ def module_name(path: str | Path) -> str:
     return path.parent.name if path.name == PACKAGE_FILE else path.stem
 
 
+def folder_of(path: Path) -> Path:
+    """Where an activity module is found under its name."""
+    return path.parent.parent if path.name == PACKAGE_FILE else path.parent
+
+
 def _import(path: Path) -> ModuleType:
     """Import the module under the name by which others import it too, so that it runs once."""
     name = module_name(path)
     _refuse_name(name, path)
-    _make_importable(path.parent.parent if path.name == PACKAGE_FILE else path.parent)
+    _make_importable(folder_of(path))
     importlib.invalidate_caches()
     origin = _meant(name)
     if origin is None or not _is_same(origin, path):

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from wf.loading import PACKAGE_FILE
+from wf.loading import folder_of
 
 _WRITING = os.O_WRONLY | os.O_RDWR
 
@@ -17,7 +17,7 @@ class Reads:
     Python's audit events cannot be taken away again."""
 
     def __init__(self, modules: Iterable[Path]) -> None:
-        folders = {_folder(path) for path in modules if path.suffix == ".py"}  # not built in
+        folders = {folder_of(path) for path in modules if path.suffix == ".py"}  # not built in
         self._roots = tuple(os.path.join(os.path.abspath(folder), "") for folder in folders)
         self._opened: set[str] = set()
         sys.addaudithook(self._hear)
@@ -37,7 +37,3 @@ class Reads:
     def _counts(self, path: str) -> bool:
         bytecode = f"{os.sep}__pycache__{os.sep}" in path
         return path.startswith(self._roots) and not bytecode and os.path.isfile(path)
-
-
-def _folder(module: Path) -> Path:
-    return module.parent.parent if module.name == PACKAGE_FILE else module.parent

@@ -60,6 +60,8 @@ def run(child: Child) -> int:
         return EXIT_RECYCLE
     if what == "wants-recycle" and child.generation == 0:
         child.wants_recycle("because")
+    if what == "outdated":
+        child.outdated(["requests"])
     if what == "grandchild":
         grandchild = subprocess.Popen(
             [sys.executable, "-c", "import signal; signal.pause()"], start_new_session=True

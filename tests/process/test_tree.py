@@ -9,6 +9,8 @@ from pathlib import Path
 
 from pool_directory import PoolDirectory, alive, until
 
+from supervisor.status import one_line
+
 
 def descriptors(pid: int) -> list[str]:
     return sorted(
@@ -46,6 +48,14 @@ def test_a_killed_worker_is_replaced_at_once(pool: PoolDirectory) -> None:
     assert place["last_exit"]["how"] == "SIGKILL"
     [scheduled] = pool.logged("process.restart.scheduled")
     assert scheduled["delay_s"] == 0.0
+
+
+def test_status_says_which_pool_runs_a_package_that_was_upgraded(pool: PoolDirectory) -> None:
+    pool.module("mail")
+    pool.behaves("mail", "outdated")
+    pool.configure({"mail": 1})
+    pool.start()
+    until(lambda: "restart mail: requests has changed" in one_line(pool.status()), "status says so")
 
 
 def test_a_killed_orchestrator_comes_back_while_workers_stay(pool: PoolDirectory) -> None:

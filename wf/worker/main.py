@@ -10,6 +10,7 @@ import asyncio
 import gc
 import random
 import socket
+import sys
 import time
 import traceback
 from collections.abc import Coroutine, Sequence
@@ -30,6 +31,7 @@ from wf.slots import NO_PLACE, Phase, SlotWriter, open_writer
 from wf.worker.catalog import announce
 from wf.worker.drain import Station, drain
 from wf.worker.held import Held
+from wf.worker.imported import Imported
 from wf.worker.lane import Lane
 from wf.worker.leases import Leases
 from wf.worker.memory import offer_to_the_memory_killer
@@ -78,18 +80,20 @@ def run(child: Child) -> int:
     if child.supervisor_pid:
         offer_to_the_memory_killer()
     configuration.use(child.settings)
+    before = frozenset(sys.modules)
     try:
         definitions = load_definitions(child.modules, child.activities)
     except ConfigError as error:
         return _import_failed(child, str(error))
     except BaseException:  # noqa: BLE001 - user code; SystemExit at import is a failure too
         return _import_failed(child, traceback.format_exc())
+    imported = Imported(before, child.modules)
     gc.collect()
     gc.freeze()  # modules live as long as the worker: collections need not look at them
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     try:
-        return loop.run_until_complete(_work(child, definitions))
+        return loop.run_until_complete(_work(child, definitions, imported))
     finally:
         _leave(loop)
 
@@ -111,7 +115,7 @@ def _import_failed(child: Child, text: str) -> int:
     return EXIT_CONFIG
 
 
-async def _work(child: Child, definitions: Sequence[ActivityDefinition]) -> int:
+async def _work(child: Child, definitions: Sequence[ActivityDefinition], imported: Imported) -> int:
     stopping = Stopping()
     stopping.on_signals(asyncio.get_running_loop())
     try:
@@ -123,7 +127,9 @@ async def _work(child: Child, definitions: Sequence[ActivityDefinition]) -> int:
         child.failed("broker", str(error))
         return EXIT_BROKER
     try:
-        return await Worker(child, definitions, port, stopping).run()
+        worker = Worker(child, definitions, port, stopping)
+        worker.beside(imported.look(child))
+        return await worker.run()
     finally:
         await port.close()
 
@@ -151,6 +157,10 @@ class Worker:
         self._leases = Leases(self._lanes, port)
         self._watch = self._make_watch()
         asyncio.get_running_loop().set_exception_handler(self._callback_failed)
+
+    def beside(self, part: Coroutine[Any, Any, None]) -> None:
+        """Something else that goes on as long as the worker."""
+        self._start(part)
 
     async def run(self) -> int:
         """The main loop; returns the exit status."""

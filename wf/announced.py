@@ -9,6 +9,8 @@ from wf.errors import Problem
 from wf.jetstream import topology
 from wf.jetstream.port import Port
 
+COMPARED = 1000  # names among which a similar one is looked for
+
 _PREFIX = "$KV.ACTIVITY_CATALOG."
 
 
@@ -27,7 +29,7 @@ def unannounced(calls: Mapping[str, Problem], known: Collection[str]) -> list[Pr
 
 
 def _meant(name: str, warning: Problem, known: Collection[str]) -> Problem:
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(name, sorted(known)[:COMPARED], n=1, cutoff=0.6)
     if not close:
         return warning
     return warning._replace(sentence=f'{warning.sentence} (did you mean "{close[0]}"?)')

@@ -9,9 +9,16 @@ from typing import Any, Literal
 
 import orjson
 
-from wf import instances, subjects
-from wf.errors import BrokerError, DefinitionConflict, NotFound, Problem, WfError
-from wf.jetstream import topology
+from wf import gate, instances, subjects
+from wf.errors import (
+    BrokerError,
+    DefinitionConflict,
+    MessageError,
+    NotFound,
+    Problem,
+    WfError,
+)
+from wf.jetstream import paging, topology
 from wf.jetstream.port import (
     WRONG_LAST_SEQUENCE,
     Accepted,
@@ -28,6 +35,9 @@ EVENTS_BEFORE = "Wf-Events-Before"
 STATES_AT_ONCE = 100  # snapshots read together while it is looked who needs a definition
 SHOWN = 5  # of those who need it, by name
 
+COMPARED_LINES = 5000
+SHOWN_CHARACTERS = 200
+
 _PREFIX = "$KV.WORKFLOW_DEFINITIONS."
 _PRETTY = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS
 
@@ -43,6 +53,7 @@ class RegisteredDefinition:
     registered_ms: int = 0  # when the bucket stored it; 0 before that
     # The activities that it calls, with the warning where nobody serves one; of a parsed one only.
     calls: Mapping[str, Problem] = field(default_factory=dict, compare=False)
+    problem: str = field(default="", compare=False)  # why what is stored is no definition
     warnings: tuple[Problem, ...] = field(default=(), compare=False)  # others; likewise
 
     @property
@@ -108,10 +119,11 @@ async def find_of(port: Port, snapshot: Mapping[str, Any]) -> RegisteredDefiniti
 
 
 async def registered(port: Port) -> list[RegisteredDefinition]:
-    """Every version, sorted by namespace, name and version."""
+    """Every version, sorted by its names. What is no definition has a `problem`."""
     names = await port.subjects(topology.WORKFLOW_DEFINITIONS, _PREFIX + ">")
-    found = await port.last_many(topology.WORKFLOW_DEFINITIONS, sorted(names))
-    definitions = [from_stored(stored) for stored in found.values() if not stored.is_marker]
+    definitions: list[RegisteredDefinition] = []
+    async for page in paging.last_pages(port, topology.WORKFLOW_DEFINITIONS, sorted(names)):
+        definitions += [from_stored(stored) for stored in page.values() if not stored.is_marker]
     return sorted(definitions, key=lambda d: (d.namespace, d.name, version_key(d.version)))
 
 
@@ -147,7 +159,9 @@ async def _refuse_needed(port: Port, definition: RegisteredDefinition) -> None:
     parents = [
         other.title
         for other in await registered(port)
-        if other.subject != definition.subject and _runs(other.body, definition)
+        if other.subject != definition.subject
+        and not other.problem
+        and _runs(other.body, definition)
     ]
     if parents:
         raise WfError(
@@ -202,23 +216,47 @@ def _runs(body: bytes, wanted: RegisteredDefinition) -> bool:
 
 def from_stored(stored: Stored) -> RegisteredDefinition:
     """A definition from the bucket's message; its subject names it."""
-    namespace, name, version = stored.subject.removeprefix(_PREFIX).split(".", 2)
-    return RegisteredDefinition(namespace, name, version, stored.data, stored.timestamp_ms)
+    namespace, _, rest = stored.subject.removeprefix(_PREFIX).partition(".")
+    name, _, version = rest.partition(".")
+    problem = _problem(stored.data, {"namespace": namespace, "name": name, "version": version})
+    return RegisteredDefinition(
+        namespace, name, version, stored.data, stored.timestamp_ms, problem=problem
+    )
+
+
+def _problem(body: bytes, names: Mapping[str, str]) -> str:
+    """Why a stored body is no definition of that name, as far as a glance tells."""
+    try:
+        document = gate.decode(body, "definition")
+    except MessageError as error:
+        return gate.text(error, SHOWN_CHARACTERS)
+    header = document.get("document") if isinstance(document, dict) else None
+    if not isinstance(header, dict):
+        return "it has no `document` with namespace, name and version"
+    wrong = [key for key, value in names.items() if header.get(key) != value]
+    return f"its `document` has another {' and '.join(wrong)} than its key" if wrong else ""
 
 
 def version_key(version: str) -> tuple[Any, ...]:
     """Sorts semantic versions: 1.10.0 after 1.9.0, and 1.0.0 after 1.0.0-rc1."""
     core, _, pre = version.partition("+")[0].partition("-")
-    numbers = tuple(int(part) if part.isdecimal() else 0 for part in core.split("."))
-    tail = tuple((0, int(p), "") if p.isdecimal() else (1, 0, p) for p in pre.split(".") if pre)
+    numbers = tuple(int(part) if _is_number(part) else 0 for part in core.split("."))
+    tail = tuple((0, int(p), "") if _is_number(p) else (1, 0, p) for p in pre.split(".") if pre)
     return (numbers, not pre, tail, version)
+
+
+def _is_number(part: str) -> bool:
+    return part.isdecimal() and len(part) < 64
 
 
 def conflict_text(definition: RegisteredDefinition, stored: bytes) -> str:
     """What is registered against what was deployed, line by line, and the remedy."""
+    before, after = _pretty(stored), _pretty(definition.body)
+    if max(len(before), len(after)) > COMPARED_LINES:  # comparing takes their product
+        before = after = []
     lines = difflib.unified_diff(
-        _pretty(stored),
-        _pretty(definition.body),
+        before,
+        after,
         f"registered {definition.title}",
         f"deployed {definition.title}",
         lineterm="",
@@ -231,7 +269,10 @@ def conflict_text(definition: RegisteredDefinition, stored: bytes) -> str:
 
 
 def _pretty(body: bytes) -> list[str]:
-    return orjson.dumps(orjson.loads(body), option=_PRETTY).decode().splitlines()
+    try:
+        return orjson.dumps(orjson.loads(body), option=_PRETTY).decode().splitlines()
+    except (orjson.JSONDecodeError, TypeError):  # something that is no definition lies there
+        return body.decode("utf-8", "backslashreplace").splitlines()
 
 
 def _same(left: bytes, right: bytes) -> bool:

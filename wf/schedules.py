@@ -16,12 +16,16 @@ from typing import Any
 
 import orjson
 
-from wf import messages, subjects
+from wf import gate, messages, subjects
 from wf.definitions import RegisteredDefinition
-from wf.jetstream import topology
+from wf.errors import MessageError
+from wf.jetstream import paging, topology
 from wf.jetstream.port import Outgoing, Port, Stored
 
 JsonObject = dict[str, Any]
+
+LATEST_MS = 253_402_300_799_000  # the end of the year 9999
+SHOWN_CHARACTERS = 200
 
 
 @dataclass(slots=True, frozen=True)
@@ -31,7 +35,7 @@ class Pending:
     namespace: str
     name: str
     schedule: str  # as orchestrator.definition.nodes.Schedule.text has it
-    due_ms: int | None  # None: with events
+    due_ms: int | None  # None: with events, or it cannot be read
     sequence: int  # of its message; 0: with events
 
     @property
@@ -68,33 +72,41 @@ def message(
 
 
 def from_stored(stored: Stored) -> Pending:
-    """Raises MessageError for what is not version 1."""
+    """What cannot be read has a schedule that says so, which is that of no definition."""
     *_, namespace, name = stored.subject.split(".")
-    body = messages.decode(stored.data, stored.subject)
-    return Pending(
-        namespace, name, str(body.get("schedule")), int(body.get("due_ms", 0)), stored.sequence
-    )
+    try:
+        body = messages.decode(stored.data, stored.subject)
+        schedule, due_ms = body.get("schedule"), body.get("due_ms")
+        if not isinstance(schedule, str) or type(due_ms) is not int or not 0 <= due_ms < LATEST_MS:
+            raise MessageError("it has no schedule with the time that is due")
+    except MessageError as error:
+        schedule, due_ms = f"unreadable: {gate.text(error, SHOWN_CHARACTERS)}", None
+    return Pending(namespace, name, schedule, due_ms, stored.sequence)
 
 
 async def pending(port: Port) -> dict[tuple[str, str], Pending]:
     """Every workflow that is to start by itself, by (namespace, name)."""
     names = await port.subjects(topology.WORKFLOW_TIMERS, subjects.start_scheduled("*", "*"))
-    if not names:
-        return {}
-    found = await port.last_many(topology.WORKFLOW_TIMERS, sorted(names))
-    read = (from_stored(stored) for stored in found.values())
-    return {(one.namespace, one.name): one for one in read}
+    found: dict[tuple[str, str], Pending] = {}
+    async for page in paging.last_pages(port, topology.WORKFLOW_TIMERS, sorted(names)):
+        read = (from_stored(stored) for stored in page.values())
+        found.update(((one.namespace, one.name), one) for one in read)
+    return found
 
 
 def triggered(definitions: Iterable[RegisteredDefinition]) -> list[Pending]:
     """Every workflow whose latest version starts with events; `definitions` are in order of their
     versions."""
-    latest = {(one.namespace, one.name): one for one in definitions}
+    latest = {(one.namespace, one.name): one for one in definitions if not one.problem}
     found = []
     for (namespace, name), definition in latest.items():
-        on = (orjson.loads(definition.body).get("schedule") or {}).get("on")
-        if on:
-            found.append(Pending(namespace, name, _in_words(on), None, 0))
+        try:
+            on = (orjson.loads(definition.body).get("schedule") or {}).get("on")
+            words = _in_words(on) if on else ""
+        except (AttributeError, KeyError, TypeError, ValueError):
+            words = "unreadable: not a schedule"
+        if words:
+            found.append(Pending(namespace, name, words, None, 0))
     return found
 
 

@@ -14,20 +14,19 @@ from wf.durations import format_duration
 Entry = Mapping[str, Any]
 
 SILENT_AFTER_S = 15.0  # three times what a monitor waits between two entries
+SHOWN_CHARACTERS = 80
 POOL_COLUMNS = ("HOST", "SUPERVISOR", "POOL", "STATE", "READY", "ACTIVITIES")
 QUEUE_COLUMNS = ("ACTIVITY", "PENDING", "OLDEST", "IN FLIGHT", "REDELIVERED")
 TROUBLE = ("failed", "degraded", "paused")
 
 
 def view(entries: Sequence[Entry], now_ms: int) -> RenderableType:
-    """`entries` as they are in POOL_STATUS (docs/protocol.md)."""
-    parts: list[RenderableType] = [
-        table(
-            None,
-            ("HOST", "SUPERVISOR", "STATE", "UP", "WORKERS", "TOLD", "TROUBLE"),
-            [_host(entry, now_ms) for entry in entries],
-        )
-    ]
+    """`entries` as they are in POOL_STATUS (docs/protocol.md), or whatever lies there."""
+    whole = [entry for entry in entries if _is_whole(entry)]
+    rows = [_host(one, now_ms) if _is_whole(one) else _unreadable(one) for one in entries]
+    columns = ("HOST", "SUPERVISOR", "STATE", "UP", "WORKERS", "TOLD", "TROUBLE")
+    parts: list[RenderableType] = [table(None, columns, rows)]
+    entries = whole
     pools = [row for entry in entries for row in _pools(entry)]
     if pools:
         parts += ["", table(None, POOL_COLUMNS, pools)]
@@ -35,6 +34,23 @@ def view(entries: Sequence[Entry], now_ms: int) -> RenderableType:
     if waiting:
         parts += ["", table(None, QUEUE_COLUMNS, waiting)]
     return Group(*parts)
+
+
+def _is_whole(entry: Entry) -> bool:
+    """Whether all that is shown of an entry is in it: anybody on the broker may have written it."""
+    try:
+        _host(entry, 0)
+        list(_pools(entry))
+        list(_waiting([entry]))
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+        return False
+    return True
+
+
+def _unreadable(entry: Entry) -> tuple[Any, ...]:
+    name = str(entry.get("host") or entry.get("key") or "?")[:SHOWN_CHARACTERS]
+    reason = str(entry.get("unreadable") or "not an entry of this version")
+    return name, "–", "–", "–", "–", "–", Text(f"unreadable: {reason}", style="yellow")
 
 
 def _host(entry: Entry, now_ms: int) -> tuple[Any, ...]:

@@ -98,7 +98,11 @@ def definitions_table(
     rows = []
     for d in found:
         key = d.namespace, d.name
-        due = _due(due_ms[key]) if key in due_ms and latest[key] == d.version else ""
+        due: str | Text = ""
+        if key in due_ms and latest[key] == d.version:
+            due = _due(due_ms[key])
+        if d.problem:
+            due = Text(f"unreadable: {d.problem}", style="yellow")
         rows.append((*key, d.version, moment(d.registered_ms), due))
     return table(None, ("NAMESPACE", "NAME", "VERSION", "REGISTERED", "NEXT START"), rows)
 
@@ -109,7 +113,7 @@ def schedules_table(found: Sequence[Pending], now_ms: int) -> Table:
         (
             one.workflow,
             one.schedule,
-            _due(one.due_ms),
+            "–" if one.due_ms is None and one.sequence else _due(one.due_ms),
             "" if one.due_ms is None else span(now_ms, one.due_ms),
         )
         for one in found

@@ -50,12 +50,13 @@ def waited(instance: Instance) -> JsonObject:
 
 def definition(found: RegisteredDefinition) -> JsonObject:
     """An element of `wf definitions --json`."""
-    return {
+    shape: JsonObject = {
         "namespace": found.namespace,
         "name": found.name,
         "version": found.version,
         "registered_ms": found.registered_ms,
     }
+    return {**shape, "problem": found.problem} if found.problem else shape
 
 
 def schedule(one: Pending) -> JsonObject:

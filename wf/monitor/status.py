@@ -15,8 +15,9 @@ from typing import Any
 import orjson
 from loguru import logger
 
-from wf.errors import BrokerError
-from wf.jetstream import topology
+from wf import gate
+from wf.errors import BrokerError, MessageError
+from wf.jetstream import paging, topology
 from wf.jetstream.port import Accepted, Outgoing, Port
 from wf.monitor.backlog import Backlog
 
@@ -72,12 +73,23 @@ class Status:
 
 
 async def of_all_hosts(port: Port) -> list[dict[str, Any]]:
-    """Every host's entry that is not expired, by key. Raises BrokerError."""
+    """Every host's entry that is not expired, by key; of what cannot be read, its `key` and why it
+    is `unreadable`. Raises BrokerError."""
     prefix = f"$KV.{topology.POOL_STATUS_BUCKET}."
     known = await port.subjects(topology.POOL_STATUS, f"{prefix}>")
-    stored = await port.last_many(topology.POOL_STATUS, sorted(known))
-    return [
-        orjson.loads(one.data)
-        for _, one in sorted(stored.items())
-        if one.data and not one.is_marker
-    ]
+    found: dict[str, dict[str, Any]] = {}
+    async for page in paging.last_pages(port, topology.POOL_STATUS, known):
+        for subject, one in page.items():
+            if not one.is_marker:
+                found[subject] = _entry(subject.removeprefix(prefix), one.data)
+    return [found[subject] for subject in sorted(found)]
+
+
+def _entry(key: str, data: bytes) -> dict[str, Any]:
+    try:
+        entry = gate.decode(data, "entry")
+    except MessageError as error:
+        return {"key": key, "unreadable": gate.text(error, 200)}
+    if not isinstance(entry, dict):
+        return {"key": key, "unreadable": "it is no object"}
+    return entry

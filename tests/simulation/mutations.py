@@ -280,6 +280,7 @@ def acquit_before_the_commit() -> Iterator[Any]:
             for item in items:
                 self._guard._journal._cases.pop(named(item.delivery), None)
                 self._guard.acquit(named(item.delivery))
+        self._guard._journal._write()
         return results
 
     with patch.object(Engine, "_apply", early):

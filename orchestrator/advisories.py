@@ -1,7 +1,9 @@
 """Tasks that used up max_deliver without an outcome: the net below the net (DESIGN §8).
 
 A worker that gets a task's last delivery reports it. When even that worker is lost, the server's
-advisory is what remains: the stream ADVISORIES keeps them, and here each becomes an outcome.
+advisory is what remains: the stream ADVISORIES keeps them, and here each becomes an outcome. So
+does a task whose delivery somebody ended with +TERM: it is dispatched again, as after a crash, so
+that one that is refused again and again is set aside at the crash limit.
 """
 
 from __future__ import annotations
@@ -52,25 +54,36 @@ class Advisories:
             log.info("task.undeliverable.gone")  # an operator purged it
             return True
         message = outcome(task, advisory)
+        if advisory.terminated and is_letter(message):
+            log.info("task.terminated.unreadable")  # its worker has stored the evidence before
+            return True
         (stored,) = await self._port.publish(message_stream(message), [message])
         if not isinstance(stored, Accepted):
             log.bind(outcome=str(stored)).warning("task.undeliverable.not.stored")
             return False
-        log.bind(subject=task.subject).error("task.undeliverable")
+        log.bind(subject=task.subject).error(
+            "task.terminated" if advisory.terminated else "task.undeliverable"
+        )
         return True
 
 
 def message_stream(message: Outgoing) -> str:
     """The stream that holds the message's subject."""
-    is_letter = message.subject.startswith("dead.")
-    return topology.DEAD_LETTERS if is_letter else topology.WORKFLOW_EVENTS
+    return topology.DEAD_LETTERS if is_letter(message) else topology.WORKFLOW_EVENTS
+
+
+def is_letter(message: Outgoing) -> bool:
+    """Whether it is for the dead letters, as the task says of no run."""
+    return message.subject.startswith("dead.")
 
 
 def outcome(task: Stored, advisory: Advisory) -> Outgoing:
-    """The undeliverable result of a task, or a dead letter when the task itself is unreadable."""
+    """The result of a task that is delivered no more, or a dead letter when it is unreadable."""
     activity = task.subject.rpartition(".")[2]
     evidence = {
-        "reason": "max_deliver was used up and no worker reported an outcome",
+        "reason": "its delivery was ended with +TERM, and no outcome reported"
+        if advisory.terminated
+        else "max_deliver was used up and no worker reported an outcome",
         "sequence": task.sequence,
         "deliveries": advisory.deliveries,
         "consumer": advisory.consumer,
@@ -91,14 +104,16 @@ def outcome(task: Stored, advisory: Advisory) -> Outgoing:
             orjson.dumps({"v": messages.VERSION, "evidence": {**letter, "error": str(error)}}),
             message_id=f"{topology.ACTIVITY_TASKS}:{task.sequence}:undeliverable",
         )
-    detail = f"delivered {advisory.deliveries} times and never finished"
-    error_object = {"type": RUNTIME, "status": 500, "title": "Undeliverable", "detail": detail}
+    title, detail = "Undeliverable", f"delivered {advisory.deliveries} times and never finished"
+    if advisory.terminated:
+        title, detail = "Terminated", "somebody ended the delivery of its task with +TERM"
     result = messages.failed_body(
         run=run,
         attempt=attempt,
-        outcome=messages.UNDELIVERABLE,
-        error=error_object,
+        outcome=messages.CRASHED if advisory.terminated else messages.UNDELIVERABLE,
+        error={"type": RUNTIME, "status": 500, "title": title, "detail": detail},
         retryable=False,
+        suspects=1 if advisory.terminated else None,
         evidence=evidence,
     )
     return Outgoing(

@@ -5,6 +5,7 @@ Workers only write ACTIVITY_CATALOG entries; they never make consumers (DESIGN Â
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import orjson
@@ -12,6 +13,7 @@ from loguru import logger
 
 from orchestrator.following import Following
 from wf import messages, subjects
+from wf.claims import claims, differ
 from wf.errors import BrokerRefused, MessageError
 from wf.jetstream import topology
 from wf.jetstream.port import Port, Stored
@@ -24,8 +26,27 @@ LONGEST_ACK_WAIT_S = 7 * 86_400.0
 class Catalog:
     def __init__(self, port: Port) -> None:
         self._port = port
-        self.entries = Following(port, topology.ACTIVITY_CATALOG, ALL, self._take)
+        self.entries = Following(
+            port, topology.ACTIVITY_CATALOG, ALL, self._take, forget=self._forget
+        )
         self.activities: dict[str, dict[str, Any]] = {}
+        self._told: dict[str, str] = {}  # activity â†’ how its workers differ, as it was told
+
+    async def ensure(self) -> list[str]:
+        """Each announced activity has its consumer, as it was announced; what was refused."""
+        known = list(self.activities.items())
+        refused = await asyncio.gather(*(self._ensure(name, entry) for name, entry in known))
+        return [problem for problem in refused if problem]
+
+    async def _ensure(self, activity: str, entry: dict[str, Any]) -> str:
+        try:
+            await self._port.ensure_task_consumer(activity, **_consumer(entry))
+        except BrokerRefused as error:
+            return f"the activity {activity} has no consumer as its workers want it: {error}"
+        return ""
+
+    def _forget(self) -> None:
+        self.activities = {}
 
     async def _take(self, stored: Stored) -> None:
         activity = stored.subject.removeprefix(PREFIX)
@@ -41,6 +62,21 @@ class Catalog:
             raise MessageError(f"the broker makes no consumer of it: {error}") from error
         self.activities[activity] = entry
         logger.bind(activity=activity, **consumer).info("activity.announced")
+        self._tell_differences(activity, entry)
+
+    def _tell_differences(self, activity: str, entry: dict[str, Any]) -> None:
+        """Workers of several pools want it otherwise: say so, once per difference."""
+        found = claims(entry)
+        said = "; ".join(f"{one.owner}: {orjson.dumps(one.consumer).decode()}" for one in found)
+        if differ(found) and self._told.get(activity) != said:
+            logger.bind(
+                activity=activity,
+                pools=said,
+                consumer=entry["consumer"],
+                remedy="give all pools of an activity the same ack_wait, max_deliver and "
+                "max_ack_pending; until then the largest of each holds",
+            ).warning("activity.pools_differ")
+        self._told[activity] = said
 
 
 def _consumer(entry: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,10 @@ once, so that a start right behind its deployment finds it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
+
+from loguru import logger
 
 from orchestrator.apply import Unusable
 from orchestrator.definition import Definition, parse, version_key
@@ -16,7 +19,7 @@ from orchestrator.guard import Guard
 from orchestrator.inbound import Item
 from orchestrator.record import Record
 from wf import gate
-from wf.definitions import EVENTS_BEFORE
+from wf.definitions import EVENTS_BEFORE, title
 from wf.errors import MessageError
 from wf.jetstream import topology
 from wf.jetstream.port import Port, Stored
@@ -52,7 +55,29 @@ class Definitions:
         self._latest: dict[Key, Definition] = {}
         # By namespace, name and version; with "" for the version, the last that was found so.
         self._unusable: dict[tuple[str, str, str], Unusable] = {}
+        self._seen: set[tuple[str, str, str]] = set()
         self.generation = 0  # changes with every change
+
+    async def again(self) -> None:
+        """Take everything anew; what is not there any more is dropped after that, not before."""
+        self._seen = set()
+        await self.entries.again()
+        for (namespace, name), versions in list(self._versions.items()):
+            for version in list(versions):
+                if (namespace, name, version) not in self._seen:
+                    logger.bind(definition=title(namespace, name, version)).warning(
+                        "definition.gone"
+                    )
+                    self._put((namespace, name), version, None)
+
+    def holds(self, titles: Iterable[str]) -> bool:
+        """Whether all of these are registered."""
+        known = {
+            title(namespace, name, version)
+            for (namespace, name), versions in self._versions.items()
+            for version in versions
+        }
+        return known.issuperset(titles)
 
     def get(self, namespace: str, name: str, version: str | None) -> Definition | None:
         """That version, or the latest when `version` is None."""
@@ -118,18 +143,24 @@ class Definitions:
             raise MessageError(reason) from None
 
     def _keep(self, stored: Stored, key: Key, version: str) -> None:
-        versions = self._versions.get(key, {})
-        if stored.is_marker:
-            versions = {one: value for one, value in versions.items() if one != version}
-        else:
+        registered = None
+        if not stored.is_marker:
             definition = parse(stored.data, stored.subject, registered=True)
             if (definition.namespace, definition.name, definition.version) != (*key, version):
                 raise ValueError(f"its document is {definition.qualified} {definition.version}")
             before = (stored.headers or {}).get(EVENTS_BEFORE, "")
             newest = int(before) if before.isdecimal() and len(before) < 20 else None
             registered = Registered(version, definition, stored.timestamp_ms, newest)
-            versions = {**versions, version: registered}
         self._unusable.pop((*key, version), None)
+        self._put(key, version, registered)
+
+    def _put(self, key: Key, version: str, registered: Registered | None) -> None:
+        """Know this version; None: it is not registered any more."""
+        versions = dict(self._versions.get(key, {}))
+        versions.pop(version, None)
+        if registered is not None:
+            versions[version] = registered
+            self._seen.add((*key, version))
         if versions:
             self._latest[key] = versions[max(versions, key=version_key)].definition
         else:

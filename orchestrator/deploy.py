@@ -27,6 +27,11 @@ class Deployment:
     problems: list[str] = field(default_factory=list)
     calls: list[tuple[str, Mapping[str, Problem]]] = field(default_factory=list)
 
+    @property
+    def titles(self) -> list[str]:
+        """Those that are registered now."""
+        return [*self.created, *self.unchanged]
+
     def warn(self, announced: Collection[str]) -> None:
         """Log a warning for every activity that is not among the `announced` ones."""
         for title, calls in self.calls:

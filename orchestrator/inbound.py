@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator.weighing import weight
-from wf import gate, messages, subjects
+from wf import gate, messages, problem, subjects
 from wf.errors import MessageError
 from wf.ids import derived_id, scheduled_id
 from wf.jetstream.port import Delivery, Stored
@@ -75,7 +75,7 @@ def to_event(subject: str, data: bytes, sequence: int, timestamp_ms: int) -> tup
     if kind == "schedule":
         return _scheduled(inbound.name, body)
     if kind == "result":
-        return inbound.instance, _result(inbound.name, body)
+        return inbound.instance, _result_or_failure(inbound.name, body)
     if kind == "command" and inbound.name == ADMIT:
         event = {"kind": "place", "turn": body.get("turn"), "entry": body.get("entry")}
         return inbound.instance, event
@@ -206,6 +206,27 @@ def _child(run: str, body: JsonObject) -> JsonObject:
         if key in body:
             event[key] = body[key]
     return event
+
+
+def _result_or_failure(activity: str, body: JsonObject) -> JsonObject:
+    """The result; where it breaks the protocol but says of which run it is, that run fails, with
+    the reason: its task is acknowledged, so nothing else would come."""
+    try:
+        return _result(activity, body)
+    except MessageError as error:
+        if type(body.get("run")) is not int or type(body.get("attempt")) is not int:
+            raise
+        detail = f"the result of {activity} cannot be read: {error}"
+        return {
+            "kind": "result",
+            "activity": activity,
+            "run": body["run"],
+            "attempt": body["attempt"],
+            "outcome": messages.FAILED,
+            "error": problem.problem(
+                type=problem.RUNTIME, status=500, title="Unreadable result", detail=detail
+            ),
+        }
 
 
 def _result(activity: str, body: JsonObject) -> JsonObject:

@@ -36,20 +36,24 @@ from orchestrator.parking import Parking
 from orchestrator.publisher import Publisher
 from orchestrator.recovery import Recovery
 from orchestrator.schedules import Schedules
+from orchestrator.searching import Searching, period_s
 from orchestrator.service import Service
 from orchestrator.store import Store
 from orchestrator.timer_cap import TimerCap
 from orchestrator.trial import Trial, fork
 from orchestrator.triggers import Triggers
+from orchestrator.upkeep import Upkeep
 from wf import log, state
 from wf.child import EXIT_BROKER, EXIT_OK, Child
 from wf.errors import BrokerError
 from wf.jetstream import client, topology
+from wf.jetstream.assurance import Assurance
 from wf.jetstream.connection import from_settings
 from wf.jetstream.port import Port
 from wf.jetstream.sweeper import Sweeper
 from wf.settings import Settings
 from wf.slots import Phase, open_writer
+from wf.troubles import Troubles
 
 EVENT_ACK_WAIT_S = 30.0  # of the consumers `orchestrator` and `timers`
 RENEW_AFTER_S = EVENT_ACK_WAIT_S / 3
@@ -84,7 +88,7 @@ async def _serve(child: Child) -> int:
         from_settings(settings, "orchestrator"), role="orchestrator", name=child.name
     )
     try:
-        orchestrator = Orchestrator(child, port, lambda: topology.ensure(port, settings))
+        orchestrator = Orchestrator(child, port, port)
         await orchestrator.start()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -105,21 +109,20 @@ class Orchestrator:
         self,
         child: Child,
         port: Port,
-        ensure: Callable[[], Awaitable[object]],
+        api: topology.Api,
         *,
         clock_ms: Callable[[], int] | None = None,
         new_token: Callable[[], str] | None = None,
         trial: Trial = fork,
     ) -> None:
-        """`ensure` makes and updates the streams, buckets and consumers. `clock_ms` gives
-        milliseconds since the epoch, `new_token` commit tokens. `trial` does work to see whether
-        it kills. The rest goes by the loop's time.
+        """`api` is asked for the streams, buckets and consumers. `clock_ms` gives milliseconds
+        since the epoch, `new_token` commit tokens. `trial` does work to see whether it kills. The
+        rest goes by the loop's time.
         """
         settings = child.settings
         self._child = child
         self._settings = settings
         self._port = port
-        self._ensure = ensure
         self._lanes = Lanes()
         self._leases = Leases(port, RENEW_AFTER_S)
         self._journal = Journal(state.journal_file(settings, child.index), GUARDED)
@@ -140,17 +143,8 @@ class Orchestrator:
         self._timer_cap = TimerCap(port, settings.orchestrator.limits.pending_timers)
         publisher = Publisher(port, self._timer_cap, self._guard)
         new_token = new_token or token_maker()
-        self._parking = Parking(
-            port,
-            self._store,
-            publisher,
-            new_token=new_token,
-            now_ms=clock_ms or now_ms,
-            ack=self._ack,
-            release=self._service.release,
-            on_hold=self._service.hold,
-            on_error=self._service.fail,
-        )
+        clock_ms = clock_ms or now_ms
+        self._parking = self._make_parking(publisher, new_token, clock_ms)
         self._engine = Engine(
             port,
             self._store,
@@ -166,12 +160,43 @@ class Orchestrator:
             stale=self._correlator.clear,
             vacant=self._admission.vacate,
         )
+        self._upkeep = self._make_upkeep(api)
+        self._troubles = Troubles(port, child.troubled, lambda: self._upkeep.problems)
+        self._deployed = Deployment()
+        self._searching = Searching(
+            port, self._store, settings.orchestrator.lost_task_age, clock_ms
+        )
         self._background: list[asyncio.Task[None]] = []
         self._slot = open_writer(child.slot_fd, 0, child.generation, time.monotonic())
 
+    def _make_parking(
+        self, publisher: Publisher, new_token: Callable[[], str], clock_ms: Callable[[], int]
+    ) -> Parking:
+        return Parking(
+            self._port,
+            self._store,
+            publisher,
+            new_token=new_token,
+            now_ms=clock_ms,
+            ack=self._ack,
+            release=self._service.release,
+            on_hold=self._service.hold,
+            on_error=self._service.fail,
+        )
+
+    def _make_upkeep(self, api: topology.Api) -> Upkeep:
+        return Upkeep(
+            self._port,
+            Assurance(api, self._settings, self._child.index),
+            self._catalog,
+            renewed=self._streams_renewed,
+            redeploy=self._deploy_missing,
+            lost=self._child.lost,
+        )
+
     async def start(self) -> None:
         """Take over from a predecessor: deliver again what it held, know what it knew."""
-        await self._ensure()
+        await self._upkeep.look(strict=True)
         await self._recovery.reset_consumers()
         self._deployed = await deploy_directory(self._port, self._settings.workflows_dir)
         await self._definitions.entries.start()
@@ -196,11 +221,14 @@ class Orchestrator:
         self._spawn(self._every(AUDIT_S, self._admission.audit))
         self._spawn(self._every(SCHEDULES_S, self._schedules.refresh))
         self._spawn(self._every(SWEEP_S, self._sweep))
+        if self._searching.after_s:
+            self._spawn(self._every(period_s(self._searching.after_s), self._searching.look))
         self._spawn(self._correlator.match())
         self._spawn(self._correlator.look_back())
         self._spawn(self._admission.admit())
         self._spawn(self._advisories.run())
         self._spawn(self._recovery.run(self._recover))
+        self._spawn(self._upkeep.run())
         self._spawn(self._tell_unannounced(self._deployed))
         try:
             await self._service.run(self._engine)
@@ -236,6 +264,7 @@ class Orchestrator:
         self._slot.tick(time.monotonic())
         self._leases.renew(asyncio.get_running_loop().time())
         self._child.progress(self._engine.counts["applied"])
+        self._troubles.look()
         if self._child.orphaned():
             logger.warning("orchestrator.orphaned")
             self._service.stop()
@@ -246,10 +275,16 @@ class Orchestrator:
 
     async def _recover(self) -> None:
         """After a reconnect: the broker may have forgotten acks, or be another one."""
-        await self._ensure()
+        await self._upkeep.look()
+        await self._take_anew()
+
+    async def _take_anew(self) -> None:
+        """As at the start: what is remembered of the broker may be of another one."""
+        self._store.cache.clear()
+        self._searching.again()
         await self._recovery.reset_consumers()
         await self._catalog.entries.again()
-        await self._definitions.entries.again()
+        await self._definitions.again()
         await self._correlator.entries.again()
         await self._admission.entries.again()
 
@@ -263,12 +298,26 @@ class Orchestrator:
 
     async def _deploy(self) -> None:
         try:
-            deployment = await deploy_directory(self._port, self._settings.workflows_dir)
-            await self._definitions.entries.refresh()
+            await self._register()
         except BrokerError as error:
             logger.bind(error=str(error)).error("redeploy.failed")
             return
-        await self._tell_unannounced(deployment)
+        await self._tell_unannounced(self._deployed)
+
+    async def _register(self) -> None:
+        self._deployed = await deploy_directory(self._port, self._settings.workflows_dir)
+        await self._definitions.entries.refresh()
+
+    async def _streams_renewed(self) -> None:
+        """The files come first: no start is to find a moment without its definition."""
+        self._deployed = await deploy_directory(self._port, self._settings.workflows_dir)
+        await self._take_anew()
+
+    async def _deploy_missing(self) -> None:
+        """What lies in files and was registered is there: not after a loss, or a delete by hand."""
+        if not self._definitions.holds(self._deployed.titles):
+            logger.warning("definitions.missing")
+            await self._register()
 
     async def _tell_unannounced(self, deployment: Deployment) -> None:
         """Warn of activities that no worker has, when those that start now have had the time."""

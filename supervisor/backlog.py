@@ -32,13 +32,39 @@ class Backlog:
 
     def __init__(self) -> None:
         self._figures: dict[str, Figures] = {}
+        self._missing: frozenset[str] = frozenset()
         self._read_at: float | None = None
+        self._error = ""
 
-    def take(self, figures: object, now: float) -> None:
-        """A new reading."""
+    def take(self, figures: object, now: float, missing: object = ()) -> None:
+        """A new reading. `missing`: activities without a queue."""
         if isinstance(figures, dict):
             self._figures = figures
             self._read_at = now
+            self._error = ""
+            self._missing = frozenset(missing if isinstance(missing, list) else ())
+
+    def unread(self, error: str) -> None:
+        """It could not be read. The figures before it hold until they are old."""
+        self._error = error
+
+    def trouble(self, monitored_s: float, now: float) -> str:
+        """Why it is not known, "" while it is. `monitored_s`: how long there has been a monitor to
+        read it."""
+        age_s = None if self._read_at is None else now - self._read_at
+        if monitored_s <= FRESH_S or (age_s is not None and age_s <= FRESH_S):
+            return ""
+        since = "never" if age_s is None else f"not for {age_s:.0f} s"
+        return (
+            f"the backlog is not known, it was read {since} ({self._error or 'no answer came'}): "
+            "nothing is scaled down meanwhile; look at the broker"
+        )
+
+    def missing(self, activities: Iterable[str], now: float) -> list[str]:
+        """Those of `activities` that have no queue at the broker."""
+        if self._read_at is None or now - self._read_at > FRESH_S:
+            return []
+        return [name for name in activities if name in self._missing]
 
     def of(self, activity: str, now: float) -> Figures | None:
         """pending, in_flight, redelivered, pulls, max_in_flight, oldest_waiting_s, oldest_open_s;

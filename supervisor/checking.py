@@ -15,14 +15,17 @@ from wf.plugins import resolve
 
 
 def check(configuration: Configuration) -> tuple[list[str], list[str]]:
-    """(what would run, what is broken), a line each, for people."""
+    """(what would run, what is broken), a line each, for people. Asks an external broker."""
     titles, problems = _definitions(configuration.settings.workflows_dir)
     for path, error in configuration.broken().items():
         first, *rest = error.rstrip().splitlines()
         problems += [f"{path}: cannot be imported: its pool would not run: {first}", *rest]
     problems += _together(configuration)
+    facts, wrong = _broker(configuration)
+    problems += wrong
     verdict = "good" if not problems else "not good"
     lines = [f"{configuration.settings.path}: {verdict}", *_processes(configuration)]
+    lines += [f"  broker        {fact}" for fact in facts]
     return lines + [f"  workflow      {title}" for title in titles], problems
 
 
@@ -44,6 +47,16 @@ def _together(configuration: Configuration) -> list[str]:
             ]
             problems += error.rstrip().splitlines()
     return problems
+
+
+def _broker(configuration: Configuration) -> tuple[list[str], list[str]]:
+    settings = configuration.settings
+    if settings.nats.embedded:
+        return [], []
+    activities = {one for pool in configuration.pools for one in pool.activities}
+    facts, problems = resolve("broker.inspect")(settings, len(activities))
+    where = ", ".join(server.rpartition("@")[2] for server in settings.nats.servers)
+    return facts, [one if where in one else f"broker {where}: {one}" for one in problems]
 
 
 def _definitions(directory: Path) -> tuple[list[str], list[str]]:

@@ -20,6 +20,7 @@ from wf.settings import find_config
 
 EXIT_REFUSED = 1
 EXIT_NOT_RUNNING = 3
+EXIT_UNABLE = 4  # it runs, and something keeps it, or a part of it, from its work
 _LOOK_S = 0.1
 
 Document = dict[str, Any]
@@ -73,7 +74,10 @@ def register(app: typer.Typer) -> None:
 def status_(
     context: typer.Context, config: ConfigOption = None, as_json: JsonOption = False
 ) -> None:
-    """Show every process and pool of the running supervisor."""
+    """Show every process and pool of the running supervisor.
+
+    Exit status 4: something keeps it, or a part of it, from its work; `trouble` lines say what.
+    """
     supervisor = Supervisor(config or context.obj)
     answer = supervisor.ask("status")
     # The pool goes on with the settings that it read before; it may not have noticed yet.
@@ -82,6 +86,8 @@ def status_(
         _print_json(answer)
     else:
         typer.echo(status.text(answer), nl=False)
+    if not answer["able"]:
+        raise typer.Exit(EXIT_UNABLE)
 
 
 def top_(

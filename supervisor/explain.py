@@ -106,6 +106,10 @@ def _supervisor(status: Document) -> Explanation:
         case "stopping":
             told.why.append("Workers finish what they have begun; the broker leaves last.")
             told.can.append("send SIGTERM again: everything is killed at once")
+    for one in status.get("troubles", ()):
+        told.why.append(f"Trouble with {one['who']}: {one['what']}.")
+    if lost := status.get("data_lost"):
+        told.why.append(f"{age(lost['ago_s'])} ago it was seen that {lost['what']}.")
     for problem in status["reload_error"]:
         told.why.append(f"The last reload was refused and has changed nothing: {problem}")
         told.can.append("mend that; a saved file is noticed")
@@ -126,6 +130,7 @@ def _process(status: Document, process: Document, pool: Document) -> Explanation
     told = Explanation(process["name"], process["state"])
     state = {
         "ready": _ready,
+        "unable": _ready,
         "starting": _starting,
         "stopping": _stopping,
         "held": _held,
@@ -145,6 +150,9 @@ def _ready(told: Explanation, process: Document, pool: Document) -> None:
         f"Process {process['pid']} has been up for {age(process['uptime_s'])}"
         + (f" and has finished {done} tasks." if process["role"] == "worker" else ".")
     )
+    if process["state"] == "unable":
+        told.why.append("It is up, but no work can come to it.")
+    told.why += [f"It says: {text}." for text in process.get("troubles", ())]
     for task in process["tasks"][:5]:
         told.why.append(
             f"It runs {task['activity'] or 'a task'} (task {task['sequence']}) for"
@@ -259,6 +267,9 @@ def _pool(pool: Document) -> Explanation:
             told.then.append("It grows as soon as the host has CPU and memory to spare.")
             told.can.append(f"have it grow all the same: `wf-supervisor scale {name} N`")
     match pool["state"]:
+        case "unable":
+            told.why.append("Its processes are up, but no work can come to them.")
+            told.can.append("see what is wrong: `wf-supervisor status`")
         case "paused":
             told.why.append("It was paused by order: its tasks wait, none is lost.")
             told.can.append(f"go on: `wf-supervisor resume {name}`")
@@ -290,6 +301,8 @@ def _counted(pool: Document) -> str:
 def _backlog(told: Explanation, pool: Document) -> None:
     waiting = pool["backlog"]
     if waiting is None:
+        if pool["role"] == "worker" and pool["ready"]:
+            told.why.append("How many of its tasks wait is not known just now.")
         return
     oldest = "" if waiting["oldest_s"] is None else f", the oldest {age(waiting['oldest_s'])} old"
     told.why.append(

@@ -42,6 +42,8 @@ class Process:
     oom_killed: bool = False
     outdated: tuple[str, ...] = ()  # packages that have changed since it imported them
     recycle: tuple[str, float] | None = None  # why it wants to be replaced, and since when
+    troubles: tuple[str, ...] = ()  # what it says is wrong, each with its remedy
+    unable: bool = False  # and that no work can come meanwhile
     _buffer: bytearray = field(default_factory=bytearray)
     _outgoing: bytearray = field(default_factory=bytearray)
 
@@ -54,6 +56,21 @@ class Process:
         if self.stop_deadline is not None:
             return STOPPING
         return STARTING if self.ready_at is None else READY
+
+    def heard(self, report: dict[str, Any], now: float) -> None:
+        """What it has to say of itself."""
+        match report.get("event"):
+            case "progress":
+                self.done = int(report.get("done", self.done))
+            case "recycle":
+                self.recycle = self.recycle or (str(report.get("reason")), now)
+            case "failed":
+                self.failure = (str(report.get("cause")), str(report.get("error")))
+            case "outdated":
+                self.outdated = tuple(map(str, report.get("packages", ())))
+            case "trouble":
+                self.troubles = tuple(str(text) for text in report.get("problems") or ())
+                self.unable = report.get("unable") is True
 
     def reports(self) -> Iterator[dict[str, Any]]:
         """The complete lines that the child has written since the last call."""

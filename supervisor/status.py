@@ -12,9 +12,11 @@ from supervisor.place import Place, Pool
 from supervisor.process import READY, STARTING, STOPPING, Process
 from supervisor.spec import WORKER
 from supervisor.tree import Tree
+from supervisor.troubles import troubles
 from wf import subjects
 
 MOST_TASKS = 20  # of one process; more say nothing new
+UNABLE = "unable"  # up, and no work can come
 PULSE_S = 1.0  # between two turns of a child's pulse, at most
 
 
@@ -45,8 +47,12 @@ def document(
         for process in tree.processes.values()
         if id(process) not in held
     ]
+    found = troubles(tree, now)
     return {
         **facts,
+        "able": facts["state"] in ("running", "reloading") and not found,
+        "troubles": [asdict(one) for one in found],
+        "data_lost": _data_lost(tree, now),
         "processes": processes,
         "pools": [
             {**_pool(tree, name, now), **_count(configuration, counts, name)}
@@ -57,6 +63,13 @@ def document(
             for path, error in configuration.broken().items()
         ],
     }
+
+
+def _data_lost(tree: Tree, now: float) -> dict[str, Any] | None:
+    if tree.data_lost is None:
+        return None
+    what, at = tree.data_lost
+    return {"what": what, "ago_s": round(now - at, 3)}
 
 
 def _process(
@@ -82,11 +95,13 @@ def _running(process: Process | None, now: float) -> dict[str, Any]:
             "half_open": False,
             "tasks": [],
             "outdated": [],
+            "troubles": [],
         }
         return empty | dict.fromkeys(keys)
     stopping, starting = process.state == STOPPING, process.state == STARTING
     return {
-        "state": process.state,
+        "state": UNABLE if _is_unable(process) else process.state,
+        "troubles": list(process.troubles),
         "half_open": process.half_open,
         "pid": process.pid,
         "uptime_s": round(now - process.started_at, 3),
@@ -98,6 +113,10 @@ def _running(process: Process | None, now: float) -> dict[str, Any]:
         "boot_left_s": _left(process.boot_deadline, now) if starting else None,
         **_at_work(process, now),
     }
+
+
+def _is_unable(process: Process | None) -> bool:
+    return process is not None and process.state == READY and process.unable
 
 
 def _at_work(process: Process, now: float) -> dict[str, Any]:
@@ -179,12 +198,15 @@ def _pool(tree: Tree, name: str, now: float) -> dict[str, Any]:
     breaker = pool.breaker
     activities = list(places[0].spec.activities) if places else []
     waiting = tree.backlog.of_pool(activities, now)
+    up = [p.process for p in places if p.process is not None and p.process.state == READY]
+    able = [process for process in up if not process.unable]
+    state = pool.state(now, places) if places else "paused" if pool.paused else "empty"
     return {
         "name": name,
         "role": pool.role,
-        "state": pool.state(now, places) if places else "paused" if pool.paused else "empty",
+        "state": UNABLE if state == "ready" and up and not able else state,
         "wanted": len(places),
-        "ready": sum(1 for p in places if p.process is not None and p.process.state == READY),
+        "ready": len(able),
         "activities": activities,
         "modules": list(places[0].spec.modules) if places else [],
         "breaker": breaker.state(now),
@@ -214,6 +236,11 @@ def one_line(status: dict[str, Any]) -> str:
     workers = [pool for pool in status["pools"] if pool["role"] == "worker"]
     ready, wanted = (sum(pool[key] for pool in workers) for key in ("ready", "wanted"))
     parts = [f"{status['state']}: {ready}/{wanted} workers ready"]
+    # Pools that failed are named below.
+    found = [one for one in status.get("troubles") or () if not one["who"].startswith("pool ")]
+    if found and status["state"] != "starting":
+        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+        parts.append(f"trouble: {found[0]['who']}: {found[0]['what']}{more}")
     for state in ("failed", "degraded", "paused"):
         names = [pool["name"] for pool in status["pools"] if pool["state"] == state]
         if names:
@@ -257,6 +284,10 @@ def text(status: dict[str, Any]) -> str:
             ],
         ),
     ]
+    if status.get("troubles"):
+        lines += ["", *(f"trouble: {one['who']}: {one['what']}" for one in status["troubles"])]
+    if lost := status.get("data_lost"):
+        lines += ["", f"data lost, seen {age(lost['ago_s'])} ago: {lost['what']}"]
     for problem in status["reload_error"]:
         lines += ["", f"reload refused: {problem}"]
     for module in status["broken_modules"]:

@@ -18,6 +18,7 @@ Document = dict[str, Any]
 FIRST_LOOK_S = 0.5  # rates need two looks
 _COLOURS = {
     "ready": "green",
+    "unable": "red",
     "running": "green",
     "starting": "yellow",
     "stopping": "yellow",
@@ -129,7 +130,7 @@ def state_with_countdown(process: Document) -> str:
 def pool_row(pool: Document) -> tuple[str, ...]:
     waiting = pool["backlog"]
     figures = (
-        ("-",) * 4
+        ("?" if pool["activities"] else "-",) * 4  # not known is not none
         if waiting is None
         else (
             str(waiting["pending"]),

@@ -78,6 +78,7 @@ class Tree:
         self._speaking: list[Process] = []  # have written something
         self.deaths = Deaths()
         self.backlog = Backlog()
+        self.data_lost: tuple[str, float] | None = None  # what the broker has lost, and when
         self.memory_killer = MemoryKiller()
         self._worker_grace_s = worker_grace_s
         self.rolling = Rolling(self, timing.roll_proof_s, timing.roll_blind_s)
@@ -238,18 +239,16 @@ class Tree:
             match report.get("event"):
                 case "ready":
                     self.became_ready(process, now)
-                case "progress":
-                    process.done = int(report.get("done", process.done))
                 case "settled":
                     self.deaths.settled(report.get("death"))
-                case "recycle":
-                    process.recycle = process.recycle or (str(report.get("reason")), now)
-                case "outdated":
-                    process.outdated = tuple(map(str, report.get("packages", ())))
+                case "backlog" if "error" in report:
+                    self.backlog.unread(str(report["error"]))
                 case "backlog":
-                    self.backlog.take(report.get("activities"), now)
-                case "failed":
-                    process.failure = (str(report.get("cause")), str(report.get("error")))
+                    self.backlog.take(report.get("activities"), now, report.get("missing"))
+                case "lost":
+                    self.data_lost = (str(report.get("what")), now)
+                case _:
+                    process.heard(report, now)
 
     def became_ready(self, process: Process, now: float) -> None:
         """The child works. A successor has yet to prove itself before the old process drains."""

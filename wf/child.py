@@ -73,6 +73,15 @@ class Child:
         """These packages have changed since they were imported; status says so."""
         self._report({"event": "outdated", "packages": packages[:20]})
 
+    def troubled(self, problems: Sequence[str], unable: bool) -> None:
+        """What is wrong just now, each with the remedy; none: all is well again. `unable`: no work
+        can come meanwhile."""
+        self._report(trouble_report(problems, unable))
+
+    def lost(self, what: str) -> None:
+        """The broker has lost data: what is gone, in a sentence."""
+        self._report({"event": "lost", "what": what[:3000]})
+
     def failed(self, cause: str, error: str) -> None:
         """About to exit because of `cause`: "import", "config" or "broker"; status shows it."""
         self._report({"event": "failed", "cause": cause, "error": error[-3000:]})
@@ -84,6 +93,12 @@ class Child:
             os.write(self.report_fd, orjson.dumps(message) + b"\n")  # < PIPE_BUF: atomic
         except (BrokenPipeError, BlockingIOError):
             return  # the supervisor is gone or busy; a missed line is not worth dying for
+
+
+def trouble_report(problems: Sequence[str], unable: bool) -> dict[str, object]:
+    """The line of a child's report; short enough to be written at once."""
+    told = [text[:600] for text in problems[:5]]
+    return {"event": "trouble", "problems": told, "unable": unable}
 
 
 # Exit statuses of children (and of the supervisor) that mean something.

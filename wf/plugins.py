@@ -18,6 +18,7 @@ ENTRY_POINTS = {
     "definition.read": "orchestrator.definition.source:read",
     "retry.plan": "orchestrator.retry_plan:plan",
     "signal.receivers": "orchestrator.machine.signals:receivers",
+    "broker.inspect": "wf.jetstream.inspecting:inspect",
     "replay": "orchestrator.replaying:replay",
     "explain": "orchestrator.explaining:explain",
     "test": "orchestrator.crashing:check",

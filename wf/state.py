@@ -43,6 +43,11 @@ def journal_file(settings: Settings, index: int) -> Path:
     return state_dir(settings) / f"orchestrator-{index}.journal"
 
 
+def assets_file(settings: Settings, index: int) -> Path:
+    """What orchestrator `index` last saw of each stream (wf/jetstream/assurance.py)."""
+    return state_dir(settings) / f"orchestrator-{index}.streams.json"
+
+
 def make_private(path: Path) -> None:
     """Make the directory, for this user only. Raises BrokerError naming it and the remedy."""
     try:

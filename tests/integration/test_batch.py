@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.server import RealServer
-from wf.jetstream import batch, topology
+from wf.jetstream import batch, mending, topology
 from wf.jetstream.client import JetStream
 from wf.jetstream.encode import header_lines
 from wf.jetstream.port import (
@@ -144,7 +144,7 @@ async def test_10077_a_full_subject_refuses_the_batch_and_singles_tell_which(
 async def limit_tasks(js: JetStream, server: RealServer, limit: int) -> None:
     asset = next(asset for asset in topology.assets(server.settings()) if asset.name == TASKS)
     asset.config["max_msgs_per_subject"] = limit
-    assert await topology.ensure_stream(js, asset)
+    assert await mending.ensure_stream(js, asset)
 
 
 async def test_too_many_batches_under_way_are_tried_again_until_they_land(js: JetStream) -> None:

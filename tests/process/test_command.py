@@ -10,9 +10,16 @@ import pytest
 from pool_directory import PoolDirectory, command, replace, until
 
 
+def embedded(pool: PoolDirectory) -> None:
+    """With a broker of its own, that is, none that a check would ask."""
+    old = 'embedded = false\nservers = ["nats://127.0.0.1:1"]'
+    replace(pool.config, pool.config.read_text().replace(old, "port = 0"))
+
+
 def test_check_says_what_would_be_started_and_starts_nothing(pool: PoolDirectory) -> None:
     pool.module("mail")
     pool.configure({"mail": 3})
+    embedded(pool)
     checked = command("--config", pool.config, "--check")
     assert checked.returncode == 0
     assert "mail × 3" in checked.stdout
@@ -81,6 +88,7 @@ def test_check_fails_for_a_definition_that_would_be_refused(pool: PoolDirectory)
     head = "document: {dsl: 1.0.3, namespace: default, name: good, version: 1.0.0}\n"
     good = pool.root / "workflows" / "good.yaml"
     good.write_text(head + "do:\n  - tell: {call: mail}\n")
+    embedded(pool)
     checked = command("--config", pool.config, "--check")
     assert checked.returncode == 0, checked.stderr
     assert "workflow      good 1.0.0" in checked.stdout
@@ -123,7 +131,8 @@ def test_status_shows_processes_pools_and_broken_modules(pool: PoolDirectory) ->
     pool.start()
     until(lambda: len(pool.pids("mail")) == 2, "both workers are ready")
     shown = command("status", "--config", pool.config)
-    assert shown.returncode == 0
+    assert shown.returncode == 4  # a pool cannot work
+    assert "trouble: pool pdf: failed" in shown.stdout
     for text in ("worker mail #1", "2/2", "failed", "ModuleNotFoundError", "nats://127.0.0.1:1"):
         assert text in shown.stdout
     document = json.loads(command("--config", pool.config, "status", "--json").stdout)

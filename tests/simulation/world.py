@@ -245,7 +245,7 @@ class World:
         process.orchestrator = Orchestrator(
             child,
             port,
-            lambda: topology.ensure(port, self._settings),
+            port,
             clock_ms=self.wall_ms,
             new_token=lambda: f"t{next(self._tokens)}",
             trial=self._try,

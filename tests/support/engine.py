@@ -37,7 +37,7 @@ class Engine:
         self.js = js
         settings.supervisor.state_dir.mkdir(parents=True, exist_ok=True)
         child = Child("orchestrator", "orchestrator", None, 0, settings)
-        self.orchestrator = Orchestrator(child, port, lambda: topology.ensure(js, settings))
+        self.orchestrator = Orchestrator(child, port, js)
         self.task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:

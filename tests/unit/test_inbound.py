@@ -55,6 +55,16 @@ def test_a_timer_is_known_by_its_subject_alone() -> None:
     )
 
 
+def test_a_result_that_breaks_the_protocol_fails_the_run_that_it_names() -> None:
+    body = {"v": 1, "run": 3, "attempt": 2, "outcome": ["fine"], "error": 7}
+    item = read(delivery("workflow.activity.completed.o.pay", body))
+    assert isinstance(item, Item)
+    assert item.instance == "o"
+    event = item.event
+    assert (event["run"], event["attempt"], event["outcome"]) == (3, 2, "failed")
+    assert event["error"]["title"] == "Unreadable result"
+
+
 @pytest.mark.parametrize(
     ("subject", "body"),
     [
@@ -65,7 +75,6 @@ def test_a_timer_is_known_by_its_subject_alone() -> None:
             "workflow.activity.completed.o.pay",
             {"v": 1, "run": "3", "attempt": 1, "outcome": "failed"},
         ),
-        ("workflow.activity.completed.o.pay", {"v": 1, "run": 3, "attempt": 1, "outcome": "fine"}),
         (
             "workflow.activity.completed.o.pay",
             {"v": 1, "run": True, "attempt": 1, "outcome": "failed"},

@@ -17,7 +17,7 @@ SILENT_AFTER_S = 15.0  # three times what a monitor waits between two entries
 SHOWN_CHARACTERS = 80
 POOL_COLUMNS = ("HOST", "SUPERVISOR", "POOL", "STATE", "READY", "ACTIVITIES")
 QUEUE_COLUMNS = ("ACTIVITY", "PENDING", "OLDEST", "IN FLIGHT", "REDELIVERED")
-TROUBLE = ("failed", "degraded", "paused")
+TROUBLE = ("failed", "degraded", "unable", "paused")
 
 
 def view(entries: Sequence[Entry], now_ms: int) -> RenderableType:
@@ -75,6 +75,8 @@ def _trouble(entry: Entry, silent_s: float) -> Iterable[str]:
         names = [pool["name"] for pool in entry["pools"] if pool["state"] == state]
         if names:
             yield f"{state}: {', '.join(names)}"
+    for one in entry.get("troubles") or ():
+        yield f"{one['who']}: {one['what']}"
     if entry["reload_error"]:
         yield "reload refused"
     if entry["restart_needed"]:

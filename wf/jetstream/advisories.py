@@ -1,4 +1,5 @@
-"""MAX_DELIVERIES advisories: a message was delivered as often as allowed and not acknowledged.
+"""Advisories about messages that are delivered no more: one was delivered as often as allowed and
+not acknowledged (MAX_DELIVERIES), or somebody ended its delivery with +TERM (MSG_TERMINATED).
 
 The server says so once and forgets the message; the stream ADVISORIES keeps the saying. An
 advisory stays unhandled, and protects its message from the sweeper, until it is acknowledged.
@@ -13,19 +14,21 @@ from loguru import logger
 
 from wf.errors import MessageError
 from wf.jetstream.port import Delivery, Port, Pull
-from wf.jetstream.topology import ADVISORIES, ADVISORY_READER, MAX_DELIVERIES
+from wf.jetstream.topology import ADVISORIES, ADVISORY_READER
 
 _WINDOW = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Advisory:
-    """`stream_seq` of `stream` was delivered `deliveries` times to `consumer` in vain."""
+    """`stream_seq` of `stream` was delivered `deliveries` times to `consumer` in vain;
+    `terminated`: somebody said that it is not to be delivered again."""
 
     stream: str
     consumer: str
     stream_seq: int
     deliveries: int
+    terminated: bool = False
 
 
 def parse_advisory(data: bytes) -> Advisory:
@@ -37,14 +40,15 @@ def parse_advisory(data: bytes) -> Advisory:
             consumer=str(body["consumer"]),
             stream_seq=int(body["stream_seq"]),
             deliveries=int(body["deliveries"]),
+            terminated=str(body.get("type", "")).endswith(".terminated"),
         )
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-        raise MessageError(f"not a MAX_DELIVERIES advisory ({error}): {data[:200]!r}") from error
+        raise MessageError(f"not an advisory of a message ({error}): {data[:200]!r}") from error
 
 
 def subject_of(stream: str, consumer: str) -> str:
-    """The subject of advisories about this consumer."""
-    return f"{MAX_DELIVERIES}.{stream}.{consumer}"
+    """The subjects of advisories about this consumer."""
+    return f"$JS.EVENT.ADVISORY.CONSUMER.*.{stream}.{consumer}"
 
 
 class AdvisoryReader:

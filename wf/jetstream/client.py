@@ -6,12 +6,13 @@ import asyncio
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
+from weakref import WeakSet
 
 from loguru import logger
 from nats import errors
 
 from wf.errors import BrokerError
-from wf.jetstream import api, batch, reads, topology
+from wf.jetstream import api, batch, mending, reads, topology
 from wf.jetstream.allowance import Allowance
 from wf.jetstream.connection import Connection
 from wf.jetstream.encode import publication
@@ -24,13 +25,16 @@ from wf.jetstream.port import (
     Unknown,
     total_bytes,
 )
-from wf.jetstream.pull import JetStreamPull
+from wf.jetstream.pull import TROUBLE_S, JetStreamPull
 from wf.jetstream.replies import LOST, Replies
 from wf.jetstream.wire import Wire
 
 CONNECT_S = 10.0
 FLIGHT_BYTES = 16 * 1024 * 1024  # published and not yet answered: as much lies in the broker
 HEARD_BYTES = 16 * 1024 * 1024  # of a core subscription, waiting for its callback
+NOT_CONNECTED = (
+    "not connected to the broker: see `wf-supervisor explain broker`, or the servers of [nats]"
+)
 _PENDING_BYTES = 64 * 1024 * 1024
 
 
@@ -44,13 +48,19 @@ class JetStream:
         self._replies = Replies(wire, f"{inbox}.r")
         self._pulls = 0
         self._flights = Allowance(FLIGHT_BYTES)
+        self._open: WeakSet[JetStreamPull] = WeakSet()
+        self._lost_s: float | None = None  # since when there is no connection
+        wire.on_lost.append(self._lost)
+        wire.on_back.append(self._back)
         wire.on_closed.append(lambda: self._replies.abandon(LOST))
 
     # Deliveries.
 
     async def pull(self, stream: str, consumer: str, *, window: int) -> JetStreamPull:
         self._pulls += 1
-        return JetStreamPull(self._wire, stream, consumer, f"{self._inbox}.p{self._pulls}", window)
+        pull = JetStreamPull(self._wire, stream, consumer, f"{self._inbox}.p{self._pulls}", window)
+        self._open.add(pull)
+        return pull
 
     def ack(self, delivery: Delivery) -> None:
         self._send(b"PUB %b 0\r\n\r\n" % delivery.reply.encode())
@@ -149,6 +159,15 @@ class JetStream:
             floor = max(floor, int(info["delivered"]["stream_seq"]))
         return Standing(floor, unacknowledged, int(info["num_waiting"]))
 
+    async def has_consumer(self, stream: str, consumer: str) -> bool:
+        try:
+            await self.api(f"CONSUMER.INFO.{stream}.{consumer}")
+        except api.ApiError as error:
+            if error.code == api.CONSUMER_NOT_FOUND:
+                return False
+            raise
+        return True
+
     # Managing.
 
     async def reset_consumer(self, stream: str, consumer: str, sequence: int | None = None) -> None:
@@ -170,7 +189,7 @@ class JetStream:
     async def ensure_task_consumer(
         self, activity: str, *, ack_wait_s: float, max_deliver: int, max_ack_pending: int
     ) -> None:
-        await topology.ensure_consumer(
+        await mending.ensure_consumer(
             self,
             topology.task_consumer(
                 activity,
@@ -180,9 +199,25 @@ class JetStream:
             ),
         )
 
-    async def api(self, subject: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    async def api(
+        self,
+        subject: str,
+        body: dict[str, Any] | None = None,
+        *,
+        timeout_s: float = api.TIMEOUT_S,
+    ) -> dict[str, Any]:
         """Ask `$JS.API.<subject>`. Raises ApiError (its `code`), BrokerError without an answer."""
-        return await api.call(self._replies, subject, body)
+        return await api.call(self._replies, subject, body, timeout_s=timeout_s)
+
+    @property
+    def in_cluster(self) -> bool:
+        """Whether the server is one of several."""
+        return bool(self._wire._server_info.get("cluster"))
+
+    def on_denied(self, callback: Callable[[str, str], None]) -> None:
+        """Call `callback(kind, subject)` when the server refuses a subject to this user; `kind` is
+        publish or subscription."""
+        self._wire.on_denied.append(callback)
 
     @property
     def server_version(self) -> str:
@@ -203,6 +238,18 @@ class JetStream:
 
     def on_reconnect(self, callback: Callable[[], None]) -> None:
         self._wire.on_back.append(callback)
+
+    def _lost(self) -> None:
+        self._lost_s = asyncio.get_running_loop().time()
+
+    def _back(self) -> None:
+        self._lost_s = None
+
+    def troubles(self) -> list[str]:
+        if self._lost_s is not None:
+            since_s = asyncio.get_running_loop().time() - self._lost_s
+            return [NOT_CONNECTED] if since_s >= TROUBLE_S else []
+        return sorted(trouble for pull in list(self._open) if (trouble := pull.trouble()))
 
     @property
     def max_payload(self) -> int:

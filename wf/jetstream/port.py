@@ -200,6 +200,9 @@ class Port(Protocol):
     async def standing(self, stream: str, consumer: str) -> Standing:
         """How far the readers of a consumer are; all zero without such a consumer."""
 
+    async def has_consumer(self, stream: str, consumer: str) -> bool:
+        """Whether there is this consumer. Raises BrokerError also when the stream is not there."""
+
     async def reset_consumer(self, stream: str, consumer: str, sequence: int | None = None) -> None:
         """CONSUMER.RESET: deliver again from `sequence`; None means the ack floor + 1."""
 
@@ -222,6 +225,10 @@ class Port(Protocol):
 
     def on_reconnect(self, callback: Callable[[], None]) -> None:
         """Call `callback` after every reconnect."""
+
+    def troubles(self) -> list[str]:
+        """Why no messages can come, in sentences: not connected, or a consumer that is pulled from
+        does not answer, for longer than a moment. Empty while all is well."""
 
     @property
     def max_payload(self) -> int:

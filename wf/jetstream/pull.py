@@ -35,6 +35,7 @@ FIRST_BACKOFF_S = 0.05
 MAX_BACKOFF_S = 0.5
 WINDOW_BYTES = 24 * 1024 * 1024  # asked for or delivered, and not yet taken
 FRAME_BYTES = 64 * 1024  # what the server counts besides a message's own bytes, at most
+TROUBLE_S = 3.0  # requests in vain are trouble after so long
 
 _STOP_S = 2.0
 _LINGER_S = 5.0  # an abandoned inbox still takes what was under way
@@ -43,6 +44,7 @@ IDLE_HEARTBEAT = 100
 NO_MESSAGES = 404
 EXPIRED = 408
 CONFLICT = 409
+BATCH_COMPLETED = "Batch Completed"  # a 409 that ends a request with max_bytes: all has come
 TOO_LARGE = "Message Size Exceeds MaxBytes"  # a 409 that ends one request, and nothing else
 NO_RESPONDERS = 503
 
@@ -72,6 +74,8 @@ class JetStreamPull:
         self._stopped = False
         self._backoff_s = FIRST_BACKOFF_S
         self._answered = False  # by a consumer that exists
+        self._trouble = ""  # why the last request was in vain
+        self._trouble_s = 0.0  # since when
         self._retry: asyncio.TimerHandle | None = None
         self._heard_at = self._loop.time()
         wire.on_lost.append(self._lost)
@@ -136,6 +140,23 @@ class JetStreamPull:
         self._empty()
         self._wake()
         return rest
+
+    def trouble(self) -> str:
+        """Why nothing has come for longer than a moment; "": there is an answer, or no need."""
+        waits = bool(self._requested) or self._retry is not None
+        if self._stopped or not self._trouble or not waits:
+            return ""
+        if self._loop.time() - self._trouble_s < TROUBLE_S:
+            return ""
+        return (
+            f"nothing can be pulled from the consumer {self.consumer} of {self.stream} "
+            f"({self._trouble}); the orchestrator makes it again within seconds"
+        )
+
+    def _failed(self, reason: str) -> None:
+        if not self._trouble:
+            self._trouble_s = self._loop.time()
+        self._trouble = reason
 
     # Asking.
 
@@ -216,6 +237,7 @@ class JetStreamPull:
 
     def _back_off(self, reason: str) -> None:
         """The consumer cannot be pulled from now: ask again a little later."""
+        self._failed(reason)
         if self._retry is not None:
             return
         if self._backoff_s == FIRST_BACKOFF_S:
@@ -241,6 +263,7 @@ class JetStreamPull:
                 self._close(generation)
             return
         self._answered = True
+        self._trouble = ""
         self._buffer.append(delivery(subject, reply, headers, data))
         self._buffered += len(data)
         if generation == self._generation:
@@ -254,11 +277,17 @@ class JetStreamPull:
         self._answered |= status != NO_RESPONDERS
         if status == IDLE_HEARTBEAT:
             self._backoff_s = FIRST_BACKOFF_S
+            self._trouble = ""
+            return
+        if status == CONFLICT and description_of(headers) == BATCH_COMPLETED:
+            self._trouble = ""
+            self._refill()
             return
         pending = read_headers(headers).get("Nats-Pending-Messages")
         if status in (NO_MESSAGES, EXPIRED, CONFLICT) and pending is not None:
             self._requested = max(0, self._requested - int(pending))
             if status != CONFLICT or description_of(headers) == TOO_LARGE:
+                self._trouble = ""
                 self._refill()
                 return
         missing = status == NO_RESPONDERS
@@ -293,6 +322,7 @@ class JetStreamPull:
             logger.bind(
                 stream=self.stream, consumer=self.consumer, silent_s=round(silent_s, 1)
             ).warning("pull.heartbeat_missed")
+            self._failed("its requests are not answered")
             self._heard_at = self._loop.time()
             self._renew()
         self._watchdog = self._loop.call_later(HEARTBEAT_S, self._watch)

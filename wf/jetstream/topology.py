@@ -10,11 +10,9 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from loguru import logger
-
 from wf import subjects
-from wf.errors import BrokerError, BrokerRefused
-from wf.jetstream.api import CONSUMER_NOT_FOUND, STREAM_NOT_FOUND, ApiError
+from wf.errors import BrokerError
+from wf.jetstream.mending import ensure_consumer, ensure_stream
 from wf.settings import Settings
 
 WORKFLOW_EVENTS = "WORKFLOW_EVENTS"
@@ -53,6 +51,7 @@ ADVISORY_READER = "advisories"  # on ADVISORIES
 FIRED_TIMERS = "workflow.timer.fired.>"
 SCHEDULED_TIMERS = "workflow.timer.scheduled.>"
 MAX_DELIVERIES = "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES"
+TERMINATED = "$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED"
 
 PARTITIONS = 16
 OLDEST_SERVER = (2, 15)
@@ -68,6 +67,19 @@ CLOUD_EVENTS_AGE_S = 86_400.0
 ADVISORIES_AGE_S = 30 * 86_400.0
 
 Config = dict[str, Any]
+
+# What nobody sets here, and a stranger's hand may: each holds back tasks or takes their body away.
+UNBOUND: Config = {
+    "filter_subjects": None,
+    "deliver_subject": "",
+    "headers_only": False,
+    "backoff": None,
+    "rate_limit_bps": 0,
+    "max_batch": 0,
+    "max_expires": 0,
+    "max_bytes": 0,
+    "inactive_threshold": 0,
+}
 
 
 @dataclass(frozen=True)
@@ -151,6 +163,8 @@ def _stream(name: str, subject_list: list[str], **more: Any) -> StreamAsset:
         "allow_atomic": True,
         "allow_rollup_hdrs": False,
         "deny_delete": True,
+        "no_ack": False,
+        "max_msg_size": -1,
         **more,
     }
     age = config["max_age"]
@@ -220,7 +234,8 @@ def _timers() -> StreamAsset:
 
 
 def _advisories() -> StreamAsset:
-    stream = _stream(ADVISORIES, [f"{MAX_DELIVERIES}.>"], max_age=nanoseconds(ADVISORIES_AGE_S))
+    kinds = [f"{MAX_DELIVERIES}.>", f"{TERMINATED}.>"]
+    stream = _stream(ADVISORIES, kinds, max_age=nanoseconds(ADVISORIES_AGE_S))
     return StreamAsset(
         stream.name, stream.config, (_reader(ADVISORIES, ADVISORY_READER, filter_subject=""),)
     )
@@ -264,9 +279,9 @@ def _consumer(
         "max_deliver": max_deliver,
         "max_ack_pending": max_ack_pending,
         "max_waiting": max_waiting,
+        "filter_subject": filter_subject,
+        **UNBOUND,
     }
-    if filter_subject:
-        config["filter_subject"] = filter_subject
     return ConsumerAsset(stream, name, config)
 
 
@@ -309,76 +324,6 @@ async def ensure(js: Api, settings: Settings) -> list[str]:
             if await ensure_consumer(js, consumer):
                 changed.append(f"{consumer.stream}/{consumer.name}")
     return changed
-
-
-async def ensure_stream(js: Api, asset: StreamAsset) -> bool:
-    """Make the stream, or update it where it differs; whether anything was done."""
-    try:
-        current = (await js.api(f"STREAM.INFO.{asset.name}"))["config"]
-    except ApiError as error:
-        if error.code != STREAM_NOT_FOUND:
-            raise
-        await _apply(js, f"STREAM.CREATE.{asset.name}", asset.config)
-        logger.bind(stream=asset.name).info("stream.created")
-        return True
-    changes = differences(current, asset.config)
-    if not changes:
-        return False
-    await _apply(js, f"STREAM.UPDATE.{asset.name}", {**current, **asset.config})
-    logger.bind(stream=asset.name, changed=changes).info("stream.updated")
-    return True
-
-
-async def ensure_consumer(js: Api, asset: ConsumerAsset) -> bool:
-    """Make the consumer, or update it in place where it differs; whether anything was done."""
-    where = f"{asset.stream}.{asset.name}"
-    try:
-        current = (await js.api(f"CONSUMER.INFO.{where}"))["config"]
-    except ApiError as error:
-        if error.code != CONSUMER_NOT_FOUND:
-            raise
-        await _apply(
-            js,
-            f"CONSUMER.CREATE.{where}",
-            {"stream_name": asset.stream, "config": asset.config, "action": ""},
-        )
-        logger.bind(stream=asset.stream, consumer=asset.name).info("consumer.created")
-        return True
-    changes = differences(current, asset.config)
-    if not changes:
-        return False
-    await _apply(
-        js,
-        f"CONSUMER.CREATE.{where}",
-        {
-            "stream_name": asset.stream,
-            "config": {**current, **asset.config},
-            "action": "update",
-        },
-    )
-    logger.bind(stream=asset.stream, consumer=asset.name, changed=changes).info("consumer.updated")
-    return True
-
-
-async def _apply(js: Api, request: str, body: Config) -> None:
-    try:
-        await js.api(request, body)
-    except ApiError as error:
-        raise BrokerRefused(
-            f"{error}; the server refuses this shape: compare [nats] replicas with the number of "
-            "servers, and the account's JetStream limits with what is stored"
-        ) from error
-
-
-def differences(current: Config, wanted: Config) -> list[str]:
-    """Keys whose value the server holds otherwise; absent, empty and zero are the same."""
-    return sorted(key for key, value in wanted.items() if _plain(current.get(key)) != _plain(value))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, list):
-        return sorted(value) or None
-    return value or None
 
 
 def check_version(version: str) -> None:

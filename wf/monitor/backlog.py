@@ -21,31 +21,35 @@ Figures = dict[str, Any]
 
 
 class Backlog:
-    """Reads the figures of the activities that `watched` names; `tell` gets each reading."""
+    """Reads the figures of the activities that `watched` names. `tell` gets each reading, and the
+    activities that have no queue; `failed` why there is none."""
 
     def __init__(
         self,
         js: JetStream,
         watched: Callable[[], Iterable[str]],
-        tell: Callable[[dict[str, Figures]], None],
+        tell: Callable[[dict[str, Figures], list[str]], None],
+        failed: Callable[[str], None],
     ) -> None:
         self._js = js
         self._watched = watched
         self._tell = tell
+        self._failed = failed
         self._said = ""
-        self.latest: dict[str, Figures] = {}  # of the last reading that came through
+        self.latest: dict[str, Figures] = {}  # none when the last reading did not come through
 
     async def run(self) -> None:
         """For ever. Nothing is told while the broker does not answer: old figures mislead."""
         while True:
             try:
+                activities = list(self._watched())
                 async with asyncio.timeout(ANSWER_S):
-                    self.latest = await self.read(list(self._watched()))
+                    self.latest = await self.read(activities)
             except (BrokerError, TimeoutError) as error:
-                self._unread(str(error) or "no answer")
+                self._unread(str(error) or f"no answer within {ANSWER_S:g} s")
             else:
                 self._said = ""
-                self._tell(self.latest)
+                self._tell(self.latest, [one for one in activities if one not in self.latest])
             await asyncio.sleep(PERIOD_S)
 
     async def read(self, activities: list[str]) -> dict[str, Figures]:
@@ -84,6 +88,8 @@ class Backlog:
         return max(0.0, round(time.time() - found[0].timestamp_ms / 1000, 3))
 
     def _unread(self, reason: str) -> None:
+        self.latest = {}
+        self._failed(reason)
         if reason != self._said:
             self._said = reason
             logger.bind(error=reason).warning("backlog.unreadable")

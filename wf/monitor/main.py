@@ -10,7 +10,7 @@ import uvloop
 from loguru import logger
 
 from wf import log
-from wf.child import EXIT_BROKER, EXIT_OK, Child
+from wf.child import EXIT_BROKER, EXIT_OK, Child, trouble_report
 from wf.errors import BrokerError
 from wf.jetstream import client, connection
 from wf.jetstream.client import JetStream
@@ -19,6 +19,7 @@ from wf.monitor.channel import Channel, open_channel
 from wf.monitor.deaths import Reporter
 from wf.monitor.status import Status
 from wf.slots import Phase, open_writer
+from wf.troubles import Troubles
 
 TICK_S = 1.0
 LEAVE_S = 3.0
@@ -57,7 +58,10 @@ class Monitor:
         self._slot = open_writer(child.slot_fd, 0, child.generation, time.monotonic())
         self._reporter = Reporter(port, self._settled)
         self._activities: list[str] = []
-        self._backlog = Backlog(port, lambda: self._activities, self._tell_backlog)
+        self._backlog = Backlog(
+            port, lambda: self._activities, self._tell_backlog, self._tell_unread
+        )
+        self._troubles = Troubles(port, self._tell_trouble)
         self._status = Status(port, child.settings.supervisor.name, self._backlog)
 
     async def run(self) -> None:
@@ -95,11 +99,20 @@ class Monitor:
     async def _tick(self) -> None:
         while True:
             self._slot.tick(time.monotonic())
+            self._troubles.look()
             await asyncio.sleep(TICK_S)
 
-    def _tell_backlog(self, figures: dict[str, Figures]) -> None:
+    def _tell_backlog(self, figures: dict[str, Figures], missing: list[str]) -> None:
         if not self._channel.is_behind():
-            self._channel.send({"event": "backlog", "activities": figures})
+            told = {"event": "backlog", "activities": figures, "missing": missing}
+            self._channel.send(told)
+
+    def _tell_unread(self, reason: str) -> None:
+        if not self._channel.is_behind():
+            self._channel.send({"event": "backlog", "error": reason})
+
+    def _tell_trouble(self, problems: list[str], unable: bool) -> None:
+        self._channel.send(trouble_report(problems, unable))
 
     def _settled(self, death: int) -> None:
         self._channel.send({"event": "settled", "death": death})

@@ -200,6 +200,7 @@ class OrchestratorSettings(Section):
     cache: Size = 128 * 1024 * 1024  # bytes of snapshots kept in memory
     lifecycle_events: bool = False
     event_buffer: Duration = Field(default=300.0, ge=0, le=86_400.0)
+    lost_task_age: Duration = Field(default=300.0, ge=0)  # 0: lost tasks are not looked for
     limits: OrchestratorLimits = OrchestratorLimits()
 
 

@@ -1,4 +1,4 @@
-"""Announcing activities, and waiting until the engine has made their consumers.
+"""Announcing activities, waiting until the engine has made their consumers, and staying announced.
 
 Workers never make consumers: the engine does, when the catalogue announces an activity.
 """
@@ -7,23 +7,29 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable, Mapping
 
 import orjson
 from loguru import logger
 
 from wf import subjects
+from wf.claims import Announcement
 from wf.errors import BrokerError, NotFound
 from wf.jetstream import topology
-from wf.jetstream.port import WRONG_LAST_SEQUENCE, Outgoing, Port, Rejected
+from wf.jetstream.port import WRONG_LAST_SEQUENCE, Outgoing, Port, Rejected, Stored
 from wf.messages import JsonObject
 from wf.storing import refused, store_one
 
 FIRST_DELAY_S = 0.02
 MAX_DELAY_S = 1.0
 SAY_EVERY_S = 5.0  # how often a wait is logged, and the entry checked again
+LOOK_S = 5.0  # how often an entry is checked while the worker works
+RETRY_S = 0.5
+
+Decide = Callable[[JsonObject | None, float], JsonObject | None]
 
 
-async def announce(port: Port, activity: str, entry: JsonObject) -> None:
+async def announce(port: Port, activity: str, announcement: Announcement) -> None:
     """Put the activity's entry into the catalogue if it differs, and wait for its consumer."""
     loop = asyncio.get_running_loop()
     started_s = said_s = loop.time()
@@ -31,7 +37,9 @@ async def announce(port: Port, activity: str, entry: JsonObject) -> None:
     written = False
     while True:
         try:
-            written = written or await _is_put(port, activity, entry)
+            if not written:
+                await put(port, activity, announcement.first)
+                written = True
             await _ask_for_consumer(port, activity)
         except (BrokerError, NotFound) as error:  # the catalogue itself may not be made yet
             reason = str(error)
@@ -51,23 +59,57 @@ async def announce(port: Port, activity: str, entry: JsonObject) -> None:
             ).warning("worker.waits_for_engine")
 
 
-async def _is_put(port: Port, activity: str, entry: JsonObject) -> bool:
-    await put(port, activity, entry)
-    return True
+class Presence:
+    """Keeps the entries of a worker's activities in the catalogue, whatever happens to it there."""
+
+    def __init__(self, port: Port, announcements: Mapping[str, Announcement]) -> None:
+        self._port = port
+        self._announcements = announcements
+        self._wanted = asyncio.Event()
+        self._problem = ""
+
+    def problems(self) -> list[str]:
+        """Why an entry cannot be kept; none while all is well."""
+        return [self._problem] if self._problem else []
+
+    async def run(self) -> None:
+        """For ever: look every few seconds, and at once after a reconnect."""
+        self._port.on_reconnect(self._wanted.set)
+        while True:
+            try:
+                async with asyncio.timeout(LOOK_S * random.uniform(0.75, 1.25)):
+                    await self._wanted.wait()
+            except TimeoutError:
+                self._wanted.clear()
+            try:
+                for activity, announcement in self._announcements.items():
+                    await put(self._port, activity, announcement.next)
+            except (BrokerError, NotFound) as error:  # after a loss the bucket comes a bit later
+                self._problem = f"its activities cannot be announced: {error}"
+                await asyncio.sleep(RETRY_S)
+            else:
+                self._problem = ""
+                self._wanted.clear()
 
 
-async def put(port: Port, activity: str, entry: JsonObject) -> bool:
-    """Write the entry unless it is there already; whether it was written. Raises BrokerError."""
+async def put(port: Port, activity: str, decide: Decide) -> bool:
+    """Write what `decide` makes of the stored entry and the time; whether it was written.
+
+    Raises BrokerError.
+    """
     subject = subjects.catalog(activity)
-    data = orjson.dumps(entry, option=orjson.OPT_SORT_KEYS)
+    loop = asyncio.get_running_loop()
     while True:
         stored = await port.last(topology.ACTIVITY_CATALOG, subject)
-        if stored is not None and stored.data == data:
+        entry = decide(_read(stored), loop.time())
+        if entry is None:
             return False
-        expected = stored.sequence if stored is not None else 0
-        outcome = await store_one(
-            port, topology.ACTIVITY_CATALOG, Outgoing(subject, data, expected=expected)
+        message = Outgoing(
+            subject,
+            orjson.dumps(entry, option=orjson.OPT_SORT_KEYS),
+            expected=stored.sequence if stored is not None else 0,
         )
+        outcome = await store_one(port, topology.ACTIVITY_CATALOG, message)
         if isinstance(outcome, Rejected):
             if outcome.code != WRONG_LAST_SEQUENCE:
                 raise refused(topology.ACTIVITY_CATALOG, outcome)
@@ -76,6 +118,19 @@ async def put(port: Port, activity: str, entry: JsonObject) -> bool:
         return True
 
 
+def _read(stored: Stored | None) -> JsonObject | None:
+    """The stored entry; None when there is none, or when it is not one."""
+    if stored is None or stored.is_marker:
+        return None
+    try:
+        found = orjson.loads(stored.data)
+    except orjson.JSONDecodeError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
 async def _ask_for_consumer(port: Port, activity: str) -> None:
-    """Raise BrokerError unless the engine has made the activity's consumer."""
-    await port.ack_floor(topology.ACTIVITY_TASKS, topology.consumer_name(activity))
+    """Raise NotFound unless the engine has made the activity's consumer."""
+    name = topology.consumer_name(activity)
+    if not await port.has_consumer(topology.ACTIVITY_TASKS, name):
+        raise NotFound(f"the consumer {name} is not made yet")

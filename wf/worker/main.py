@@ -23,12 +23,14 @@ from wf import log
 from wf.activity import ActivityDefinition
 from wf.builtin import configuration
 from wf.child import EXIT_BROKER, EXIT_CONFIG, Child
+from wf.claims import Announcement
 from wf.errors import BrokerError, ConfigError
 from wf.jetstream import client, connection
 from wf.jetstream.port import Port
 from wf.signature import read_signature
 from wf.slots import NO_PLACE, Phase, SlotWriter, open_writer
-from wf.worker.catalog import announce
+from wf.troubles import Troubles
+from wf.worker.catalog import Presence, announce
 from wf.worker.drain import Station, drain
 from wf.worker.held import Held
 from wf.worker.imported import Imported
@@ -154,6 +156,8 @@ class Worker:
         self._lanes = [station.lane for station in self._stations]
         self._slot = self._open_slot()
         self._share_solitude()
+        self._announcements: dict[str, Announcement] = {}
+        self._presence = Presence(port, self._announcements)
         self._leases = Leases(self._lanes, port)
         self._watch = self._make_watch()
         asyncio.get_running_loop().set_exception_handler(self._callback_failed)
@@ -168,6 +172,7 @@ class Worker:
         self._start(beat(self._slot, self._in_hand, pool.hang_s))
         self._start(self._watch.run())
         if await self._announced():
+            self._start(self._presence.run())
             self._start(self._publisher.run())
             self._start(self._leases.run())
             self._start(return_surplus(self._lanes, self._port))
@@ -232,7 +237,9 @@ class Worker:
 
     async def _announce(self, lane: Lane) -> None:
         owner = f"{socket.gethostname()}/{self._pool_of(lane.definition)}"
-        await announce(self._port, lane.name, catalog_entry(lane.definition, lane.policy, owner))
+        entry = catalog_entry(lane.definition, lane.policy, owner)
+        self._announcements[lane.name] = Announcement(entry)
+        await announce(self._port, lane.name, self._announcements[lane.name])
 
     def _pool_of(self, definition: ActivityDefinition) -> str:
         """A worker without a pool of its own (`wf worker`) uses each activity's."""
@@ -260,6 +267,7 @@ class Worker:
             self._stopping,
             limit=task_limit(pool.max_tasks, random.random()),
             max_memory=pool.max_memory,
+            troubles=Troubles(self._port, self._child.troubled, self._presence.problems).look,
         )
 
     def _stored(self, lane: Lane, held: Held) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from loguru import logger
 
@@ -33,11 +33,14 @@ class Watch:
         *,
         limit: int,
         max_memory: int,
+        troubles: Callable[[], None] = lambda: None,
     ) -> None:
+        """`troubles` is called once a second, to tell what keeps the worker from its work."""
         self._child = child
         self._lanes = lanes
         self._stopping = stopping
         self._limit = limit
+        self._troubles = troubles
         self._max_memory = max_memory
         self._done = 0  # tasks whose results are stored
         self._told = 0
@@ -50,6 +53,7 @@ class Watch:
             await asyncio.sleep(TICK_S)
             ticks += 1
             self.tell_progress()
+            self._troubles()
             if self._child.orphaned():
                 self._stopping.request(EXIT_OK, "the supervisor is gone")
             self._look_for_stuck(time.monotonic())

@@ -50,6 +50,7 @@ class MemoryBroker:
         self._heard: list[tuple[str, Callable[[str, bytes], None]]] = []
         self._homes: dict[str, MemoryStream | None] = {}
         self._postponed: list[Callable[[], None]] = []
+        self._made = 0  # streams, ever
 
     # Publishing
 
@@ -157,9 +158,14 @@ class MemoryBroker:
         if (family, verb) == ("STREAM", "INFO"):
             stream = self.stream(rest[0])
             state = {"messages": len(stream.messages), "last_seq": stream.last_sequence}
-            return {"config": dict(stream.config), "state": state}
+            return {"config": dict(stream.config), "state": state, "created": stream.created}
         if (family, verb) == ("CONSUMER", "INFO"):
             return {"config": dict(self.consumer(*rest).config)}
+        if (family, verb) == ("STREAM", "DELETE"):
+            return self._delete_stream(rest[0])
+        if (family, verb) == ("CONSUMER", "DELETE"):
+            del self.consumers[rest[0], rest[1]]
+            return {"success": True}
         assert body is not None, subject
         if (family, verb) == ("CONSUMER", "CREATE"):
             return self._make_consumer(body["stream_name"], body["config"])
@@ -180,7 +186,17 @@ class MemoryBroker:
                 noted=self._noted,
                 max_payload=MAX_PAYLOAD,
             )
-        return {"config": config}
+            self._made += 1
+            self.streams[name].created = f"made {self._made}"
+        return self.api(f"STREAM.INFO.{name}", None)
+
+    def _delete_stream(self, name: str) -> JsonObject:
+        del self.streams[name]
+        self._homes.clear()
+        for stream, consumer in list(self.consumers):
+            if stream == name:
+                del self.consumers[stream, consumer]
+        return {"success": True}
 
     def _make_consumer(self, stream: str, config: JsonObject) -> JsonObject:
         known = self.consumers.get((stream, config["name"]))

@@ -12,7 +12,7 @@ from tests.support.memory.broker import MAX_PAYLOAD, MemoryBroker
 from tests.support.memory.link import Link
 from tests.support.memory.pull import MemoryPull
 from wf.errors import BrokerError
-from wf.jetstream import topology
+from wf.jetstream import mending, topology
 from wf.jetstream.api import ApiError
 from wf.jetstream.batch import check_batch, refusal, too_large
 from wf.jetstream.encode import check_subject, header_lines
@@ -238,6 +238,13 @@ class MemoryPort:
 
         return await self._call(read)
 
+    async def has_consumer(self, stream: str, consumer: str) -> bool:
+        def read() -> bool:
+            self.broker.stream(stream)
+            return (stream, consumer) in self.broker.consumers
+
+        return await self._call(read)
+
     # Managing
 
     async def reset_consumer(self, stream: str, consumer: str, sequence: int | None = None) -> None:
@@ -259,7 +266,7 @@ class MemoryPort:
             max_deliver=max_deliver,
             max_ack_pending=max_ack_pending,
         )
-        await topology.ensure_consumer(self, asset)
+        await mending.ensure_consumer(self, asset)
 
     async def api(self, subject: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         return await self._call(lambda: self.broker.api(subject, body))
@@ -302,6 +309,9 @@ class MemoryPort:
 
     def on_reconnect(self, callback: Callable[[], None]) -> None:
         self.link.on_back.append(callback)
+
+    def troubles(self) -> list[str]:
+        return [] if self.link.up else ["not connected"]
 
     @property
     def max_payload(self) -> int:

@@ -64,8 +64,9 @@ class MemoryStream:
     ) -> None:
         self.config = config
         self.messages: dict[int, Message] = {}
-        self.last_sequence = 0
-        self.first_sequence = 1
+        self.created = ""
+        self.first_sequence = max(1, int(config.get("first_seq", 0)))
+        self.last_sequence = self.first_sequence - 1
         self.schedules: dict[str, tuple[int, int]] = {}  # subject → (due, sequence)
         self._subjects: dict[str, list[int]] = {}
         self._ids: dict[str, tuple[int, float]] = {}

@@ -35,6 +35,7 @@ from orchestrator.machine import (
 from orchestrator.machine import Limits as MachineLimits
 from orchestrator.outbox import Outbox
 from orchestrator.record import Commit, HistoryEntry, Record, Sealed
+from orchestrator.weighing import exceeds
 from wf import gate
 
 JsonObject = dict[str, Any]
@@ -50,6 +51,7 @@ class Unusable(NamedTuple):
 Lookup = Callable[[str, str, str | None], Definition | Unusable | None]
 
 HISTORY_ENTRIES = 2000
+ENCODED_BYTES = 64 * 1024 * 1024  # of a state and its history, before it is known if it fits
 FEW_ENTRIES = 50  # beside an event that nearly fills its message
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z")  # W3C
 CONFIGURATION = "https://open-workflow-specification.org/spec/1.0.0/errors/configuration"
@@ -98,6 +100,22 @@ def apply(record: Record, items: list[Item], lookup: Lookup, limits: Limits, tok
             return attempt(items)
         except Exception as error:  # noqa: BLE001 — one instance's trouble must not stop the rest
             items = without_culprit(items, attempt, error)
+
+
+class StateTooLarge(Exception):
+    """What one event led to holds so much, by repetition, that it must not even be encoded."""
+
+
+def _check_repetition(transition: Transition) -> None:
+    """Raise StateTooLarge where many steps have handed on one large value: a fork of a thousand
+    branches with an input of 3 MB takes as much in memory, and 3 GB as JSON."""
+    if len(transition.history) > FEW_ENTRIES and exceeds(
+        [transition.snapshot, transition.history], ENCODED_BYTES
+    ):
+        raise StateTooLarge(
+            f"the state would take more than {ENCODED_BYTES} bytes, because many tasks have the "
+            "same large value: keep large data outside and pass references"
+        )
 
 
 def _no_definition(namespace: str, wanted: str, found: Unusable | None) -> JsonObject:
@@ -231,6 +249,7 @@ class _Fold:
             transition = advance(
                 definition, self._snapshot, event, now_ms, machine, reuse=self._own
             )
+            _check_repetition(transition)
             entries = self._entries(item, transition)
         except Exception as error:  # noqa: BLE001 — a bug met by one instance must not stop the rest
             self._go_back()
@@ -283,17 +302,20 @@ class _Fold:
 
     def _crash(self, item: Item, event: JsonObject, error: Exception) -> JsonObject:
         """The machine raised: evidence for the dead letters, and a fault in the event's place."""
-        detail = gate.error_text(error)
-        self._dead.append(
-            ("engine", item.instance, {
-                "event": event, "sequence": item.delivery.sequence,
-                "traceback": traceback_text(error),
-            })
-        )  # fmt: skip
+        title, detail = "Engine error", gate.error_text(error)
+        if isinstance(error, StateTooLarge):
+            title, detail = "State too large", str(error)
+        else:
+            self._dead.append(
+                ("engine", item.instance, {
+                    "event": event, "sequence": item.delivery.sequence,
+                    "traceback": traceback_text(error),
+                })
+            )  # fmt: skip
         if self._snapshot is None:
-            refused = fault_event("Engine error", detail)["error"]
+            refused = fault_event(title, detail)["error"]
             return {**event, "input": None, "version": "", "refused": refused}
-        return fault_event("Engine error", detail)
+        return fault_event(title, detail)
 
     def _merge(self, commands: list[Any]) -> None:
         for command in commands:

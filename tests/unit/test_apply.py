@@ -10,7 +10,7 @@ from orchestrator.definition import Definition
 from orchestrator.inbound import Item
 from orchestrator.machine import advance, inputs, results
 from orchestrator.machine.step import Step
-from orchestrator.record import Commit, Record
+from orchestrator.record import Commit, Record, absent
 from tests.support.machine import define
 from wf.jetstream.port import Delivery
 
@@ -98,3 +98,37 @@ def test_an_event_that_crashes_the_machine_takes_nothing_of_the_others_with_it(
     for message in messages:
         folded = advance(definition, folded, message["event"], 1_000).snapshot
     assert folded == applied.snapshot
+
+
+@pytest.mark.parametrize(
+    "branch",
+    [{"call": "a"}, {"set": "${ . }"}, {"call": "a", "with": {"x": "${ .x }"}}],
+    ids=["inputs", "outputs", "arguments"],
+)
+def test_one_large_value_in_very_many_places_is_never_encoded(
+    branch: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    definition = define({"f": {"fork": {"branches": [{f"b{n}": branch} for n in range(1000)]}}})
+    event = {
+        "kind": "start",
+        "id": "i",
+        "workflow": definition.name,
+        "namespace": "default",
+        "input": {"x": "x" * 3_000_000},
+    }
+    item = Item(Delivery("E", "c", "s", b"", None, 9, 1, 1_000, 0, ""), "i", event)
+    encoded = 0
+    dumps = orjson.dumps
+
+    def counting(*given: Any, **options: Any) -> bytes:
+        nonlocal encoded
+        data = dumps(*given, **options)
+        encoded = max(encoded, len(data))
+        return data
+
+    monkeypatch.setattr(orjson, "dumps", counting)
+    limits = Limits(snapshot=4_000_000, message=8_000_000)
+    applied = apply(absent(), [item], lambda *_: definition, limits, "t")
+    assert applied.snapshot is not None
+    assert applied.snapshot["error"]["title"] == "State too large"
+    assert encoded < 10_000_000

@@ -218,8 +218,8 @@ class JetStreamPull:
         most = self._most_bytes()
         asked = most * self._requested // self._window
         room = min(most - asked - self._buffered, most * free // self._window)
-        if room * 2 < most:
-            return
+        if room < self._wire.max_payload + FRAME_BYTES:
+            return  # some message might not fit into it
         self._requested += free
         self._heard_at = self._loop.time()
         body = b'{"batch":%d,"max_bytes":%d,"expires":%d,"idle_heartbeat":%d}' % (

@@ -35,7 +35,8 @@ test-systemd: WORKERS := 1
 test-systemd $(addprefix test-,$(TIERS)): test-%: $(READY)
 	@tools/tiers $(BIN)/python $(WORKERS) $*
 
-soak: $(READY)  ## half an hour of storms (STORM_MINUTES), then simulate until stopped (or SOAK_S seconds)
+soak: $(READY)  ## 100,000 bad messages, half an hour of storms (STORM_MINUTES), then simulate until stopped (or SOAK_S seconds)
+	@$(BIN)/python -m tests.faults.fuzz --messages 100000
 	@$(BIN)/python -m tests.faults --minutes $(STORM_MINUTES)
 	@$(BIN)/python -m tests.simulation --jobs $(WORKERS) --seconds $(SOAK_S)
 

@@ -43,6 +43,10 @@ class Advisories:
         except BrokerError as error:  # no answer: the advisory stays until there is one
             logger.bind(error=str(error)).warning("task.undeliverable.again")
             return False
+        except Exception as error:  # noqa: BLE001 — one advisory must not end the reading of others
+            sequence = advisory.stream_seq
+            logger.bind(sequence=sequence).opt(exception=error).error("task.undeliverable.broken")
+            return True
 
     async def _handle(self, advisory: Advisory) -> bool:
         """True when there is nothing left to do for this advisory."""
@@ -90,7 +94,8 @@ def outcome(task: Stored, advisory: Advisory) -> Outgoing:
     }
     try:
         body = messages.decode(task.data, task.subject)
-        instance, run, attempt = str(body["instance"]), int(body["run"]), int(body["attempt"])
+        instance = subjects.check_name("instance", str(body["instance"]))
+        run, attempt = int(body["run"]), int(body["attempt"])
     except (MessageError, KeyError, TypeError, ValueError) as error:
         letter = {
             **evidence,

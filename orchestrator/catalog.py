@@ -92,9 +92,9 @@ def _consumer(entry: dict[str, Any]) -> dict[str, Any]:
             f'"consumer.ack_wait_s" must be seconds above 0, at most {longest_s:.0f}, '
             f"found {ack_wait_s!r}"
         )
-    if not isinstance(max_deliver, int) or max_deliver < 2:
+    if type(max_deliver) is not int or max_deliver < 2:
         raise MessageError(f'"consumer.max_deliver" must be 2 or more, found {max_deliver!r}')
-    if not isinstance(max_ack_pending, int) or max_ack_pending < 1:
+    if type(max_ack_pending) is not int or max_ack_pending < 1:
         raise MessageError(
             f'"consumer.max_ack_pending" must be 1 or more, found {max_ack_pending!r}'
         )

@@ -258,6 +258,8 @@ class Orchestrator:
                 await work()
             except BrokerError as error:
                 logger.bind(error=str(error)).warning("background.late")
+            except Exception as error:  # noqa: BLE001 — what somebody stored must not end this
+                logger.opt(exception=error).error("background.failed")
             await asyncio.sleep(period_s)
 
     async def _tick(self) -> None:

@@ -15,6 +15,7 @@ from orchestrator import lifecycle, sends
 from orchestrator.record import Commit, HistoryEntry
 from wf import messages, subjects
 from wf.jetstream import topology
+from wf.jetstream.encode import check_subject, header_lines
 from wf.jetstream.port import Outgoing, total_bytes
 from wf.schedules import at
 
@@ -32,6 +33,13 @@ class Outbox:
     purges: list[tuple[str, str]] = field(default_factory=list)
 
     def add(self, stream: str, message: Outgoing) -> None:
+        """Raises ValueError for what could not be sent: the snapshot it is made from is none."""
+        subject = message.subject
+        if ".." in subject or "*" in subject or ">" in subject or subject[-1:] == ".":
+            raise ValueError(f"no message can be sent to {subject[:300]!r}")
+        check_subject(subject)
+        if message.headers:
+            header_lines(message)
         self.streams.setdefault(stream, []).append(message)
 
     @property

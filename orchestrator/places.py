@@ -9,12 +9,15 @@ an entry knows all that stand before it: to be behind can make it see more of th
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import NamedTuple
 
 from wf.subjects import is_name
+
+_TURN = re.compile(r"[0-9]{1,18}\Z")  # fits in 64 bits
 
 
 class Entry(NamedTuple):
@@ -30,7 +33,7 @@ class Entry(NamedTuple):
     def parse(cls, key: str) -> Entry:
         """Raises ValueError for what is no such key."""
         namespace, workflow, hash_, instance, turn = key.split(".")
-        if not turn.isdecimal() or not is_name(instance):
+        if _TURN.match(turn) is None or not is_name(instance):
             raise ValueError(f"not an entry of the line: {key!r}")
         return cls(namespace, workflow, hash_, instance, int(turn))
 

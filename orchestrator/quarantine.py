@@ -11,6 +11,7 @@ it any more, the instance is faulted, for good and visibly; one without a histor
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Callable
 from typing import Any
 
@@ -28,7 +29,7 @@ from orchestrator.record import Commit, Record
 from orchestrator.sending import send_all
 from orchestrator.store import Store, Write
 from wf import dead_letters, gate, messages, subjects
-from wf.errors import MessageError
+from wf.errors import MessageError, WfError
 from wf.jetstream import topology
 from wf.jetstream.port import Outgoing, Port, Stored
 
@@ -195,9 +196,13 @@ class Quarantine:
         subject = subjects.dead_letter(dead_letters.QUARANTINED, instance)
         while page := await self._port.scan(topology.DEAD_LETTERS, subject, limit=PAGE):
             for stored in page:
-                letter = dead_letters.read(stored)
-                stream, outgoing = dead_letters.returned(letter)
-                await send_all(self._port, stream, [outgoing])
+                try:
+                    stream, message = dead_letters.returned(dead_letters.read(stored))
+                except WfError as error:  # somebody else's: none of ours is so
+                    log = logger.bind(instance=instance, sequence=stored.sequence)
+                    log.bind(error=str(error)).error("event.not.returned")
+                else:
+                    await send_all(self._port, stream, [message])
             await self._port.purge(topology.DEAD_LETTERS, subject=subject, up_to=page[-1].sequence)
 
 
@@ -207,7 +212,7 @@ def _ends(item: Item) -> bool:
 
 def _kept(item: Item, reason: str) -> Outgoing:
     delivery = item.delivery
-    evidence = {
+    evidence: JsonObject = {
         "reason": f"the state of its instance cannot be read: {reason}",
         "subject": delivery.subject,
         "stream": delivery.stream,
@@ -216,6 +221,8 @@ def _kept(item: Item, reason: str) -> Outgoing:
         "payload_bytes": len(delivery.data),
         "payload": delivery.data.decode("utf-8", "backslashreplace"),
     }
+    if evidence["payload"].encode() != delivery.data:  # a timer's body, which nobody reads
+        evidence["payload_base64"] = b64encode(delivery.data).decode()
     body = {"v": messages.VERSION, "instance": item.instance, "evidence": evidence}
     return Outgoing(
         subjects.dead_letter(dead_letters.QUARANTINED, item.instance),

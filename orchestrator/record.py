@@ -172,7 +172,7 @@ def decode(stored: Stored | None) -> Record:
     if stored.is_marker:
         return absent(stored.sequence)
     try:
-        snapshot = snapshot_of(stored.data)
+        snapshot = snapshot_of(stored.data, stored.subject.rpartition(".")[2])
         commit = _commit(snapshot.pop("commit"))
     except (MessageError, AttributeError, KeyError, TypeError, ValueError) as error:
         return unusable(stored.sequence, gate.error_text(error))
@@ -190,8 +190,8 @@ def _commit(raw: JsonObject) -> Commit:
     return Commit(
         number=operator.index(raw["number"]),
         token=raw["token"],
-        events=[(stream, sequence) for stream, sequence in raw["events"]],
-        history=[tuple(entry) for entry in raw.get("history", ())],
+        events=[(_text(stream), operator.index(sequence)) for stream, sequence in raw["events"]],
+        history=[_history_entry(*entry) for entry in raw.get("history", ())],
         tasks=raw.get("tasks", []),
         timers=raw.get("timers", []),
         cancelled=raw.get("cancelled", []),
@@ -203,6 +203,20 @@ def _commit(raw: JsonObject) -> Commit:
         apart=dict(raw.get("apart", {})),
         dropped=raw.get("dropped", []),
     )
+
+
+def _history_entry(
+    now_ms: Any, stream: Any, sequence: Any, entries: Any, overlay: Any
+) -> HistoryEntry:
+    if not isinstance(entries, list) or not isinstance(overlay, dict):
+        raise TypeError("commit: /history has what is no entry")
+    return operator.index(now_ms), _text(stream), operator.index(sequence), entries, overlay
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"commit: {type(value).__name__} where a text belongs")
+    return value
 
 
 def complete(record: Record, beside: dict[str, bytes]) -> list[str]:

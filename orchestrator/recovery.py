@@ -13,6 +13,7 @@ from wf.jetstream import topology
 from wf.jetstream.port import Port
 
 RETRY_S = 0.2
+FAILED_S = 5.0
 BESIDE = (
     (topology.CLOUD_EVENTS, topology.LISTENERS),
     (topology.WORKFLOW_LISTENERS, topology.READ_BACK),
@@ -41,6 +42,9 @@ class Recovery:
                 except BrokerError as error:
                     logger.bind(error=str(error)).warning("recovery.retried")
                     await asyncio.sleep(RETRY_S)
+                except Exception as error:  # noqa: BLE001 — nor may the loop end by what is stored
+                    logger.opt(exception=error).error("background.failed")
+                    await asyncio.sleep(FAILED_S)
                 else:
                     logger.info("recovery.done")
                     break

@@ -5,6 +5,7 @@ To put back or drop one takes more than a client may do: the engine's own creden
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -166,6 +167,12 @@ def origin(letter: DeadLetter) -> tuple[str, str]:
 
 def whole_payload(letter: DeadLetter) -> bytes:
     """The message's own body. Raises WfError when the letter holds only a part of it."""
+    encoded = letter.evidence.get("payload_base64")
+    if isinstance(encoded, str):
+        try:
+            return b64decode(encoded, validate=True)
+        except ValueError as error:
+            raise WfError(f"dead letter {letter.sequence}: payload_base64 is none") from error
     body = (letter.payload or "").encode()
     size = letter.evidence.get("payload_bytes")
     if letter.payload is None or (isinstance(size, int) and size != len(body)):

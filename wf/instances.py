@@ -50,6 +50,10 @@ _COMMIT: dict[str, type] = {
 TERMINAL = frozenset({"cancelled", "faulted", "completed"})
 QUARANTINED = "quarantined"  # what is stored is no state; never stored itself
 
+UNREADABLE = "unreadable"  # kind of a message of history that is none
+LAST_COMMIT = 2**63
+_HISTORY: dict[str, type] = {"commit": int, "n": int, "now_ms": int, "event": dict, "entries": list}
+
 PAGE = 1000  # messages a read
 REREAD_PAUSE_S = (0.0, 0.02, 0.1, 0.5)
 WINDOW = 20_000  # history messages that `recent` reads at most
@@ -151,14 +155,15 @@ def from_stored(stored: Stored | None) -> Instance | None:
         return None
     identifier = stored.subject.rpartition(".")[2]
     try:
-        snapshot = snapshot_of(stored.data)
+        snapshot = snapshot_of(stored.data, identifier)
     except MessageError as error:
         snapshot = _quarantined(identifier, str(error))
     return Instance(identifier, stored.sequence, snapshot)
 
 
-def snapshot_of(data: bytes) -> JsonObject:
-    """The snapshot, `commit` included, that is stored. Raises MessageError for what is none."""
+def snapshot_of(data: bytes, instance: str) -> JsonObject:
+    """The snapshot, `commit` included, that is stored of `instance`. Raises MessageError for
+    what is none, or another one's."""
     snapshot = gate.decode(data, "state", depth=gate.STORED_DEPTH)
     if not isinstance(snapshot, dict):
         raise MessageError(f"state: expected a JSON object, found {type(snapshot).__name__}")
@@ -166,6 +171,8 @@ def snapshot_of(data: bytes) -> JsonObject:
     for key, kind in _SHAPE.items():
         if key not in beside and not isinstance(snapshot.get(key), kind):
             raise MessageError(f"state: /{key} is missing, or of a wrong type")
+    if snapshot.get("id") != instance:
+        raise MessageError(f"state: /id is not {instance}")
     for key in {"frames", "runs", "timers"} - beside:
         if not all(isinstance(entry, dict) for entry in snapshot[key].values()):
             raise MessageError(f"state: /{key} has an entry that is no object")
@@ -269,7 +276,7 @@ async def history(port: Port, instance: str) -> list[HistoryEntry]:
         page = await port.scan(topology.WORKFLOW_HISTORY, subject, from_sequence=start, limit=PAGE)
         stored.extend(page)
         if not page:
-            return order(parse_history(message) for message in stored)
+            return order(_history_entry(message) for message in stored)
         start = page[-1].sequence + 1
 
 
@@ -318,9 +325,25 @@ async def _names_between(port: Port, first: int, last: int) -> list[str]:
     return list(dict.fromkeys(reversed(names)))
 
 
+def _history_entry(stored: Stored) -> HistoryEntry:
+    """As `parse_history`; what somebody else wrote there comes last, as what it is."""
+    try:
+        return parse_history(stored)
+    except MessageError as error:
+        entry: JsonObject = {"type": UNREADABLE, "reason": str(error)}
+        event = {"kind": UNREADABLE}
+        time_ms, sequence = stored.timestamp_ms, stored.sequence
+        return HistoryEntry(LAST_COMMIT, sequence, time_ms, "?", event, [entry], {})
+
+
 def parse_history(stored: Stored) -> HistoryEntry:
-    """One message of WORKFLOW_HISTORY. Raises MessageError for what is not version 1."""
+    """One message of WORKFLOW_HISTORY. Raises MessageError for what is none of version 1."""
     body = messages.decode(stored.data, stored.subject, depth=gate.STORED_DEPTH)
+    for key, kind in _HISTORY.items():
+        if not isinstance(body.get(key, kind()), kind):
+            raise MessageError(f"{stored.subject}: /{key} is of a wrong type")
+    if not all(isinstance(entry, dict) for entry in body.get("entries", ())):
+        raise MessageError(f"{stored.subject}: /entries has what is no object")
     return HistoryEntry(
         commit=body.get("commit", 0),
         n=body.get("n", 0),

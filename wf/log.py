@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO
 import orjson
 from loguru import logger
 
-from wf import streams
+from wf import gate, streams
 
 if TYPE_CHECKING:
     from loguru import Message, Record
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _SECRETS = frozenset({"password", "passwd", "secret", "secrets", "token", "authorization"})
 _STANDARD_LEVELS = (logging.WARNING, logging.ERROR, logging.CRITICAL)
+TRACEBACK_LIMIT = 64 * 1024  # characters
 _FIRST = ("ts", "level", "event", "process", "pid")
 
 
@@ -95,10 +96,10 @@ def fields(record: Record, process: str) -> dict[str, Any]:
         key = f"{name}_" if name in _FIRST else name
         entry[key] = "***" if name.lower() in _SECRETS else value
     if (exception := record["exception"]) is not None and exception.type is not None:
-        entry["error"] = entry.get("error", f"{exception.type.__name__}: {exception.value}")
-        entry["traceback"] = "".join(
-            traceback.format_exception(exception.type, exception.value, exception.traceback)
-        )
+        said = f"{exception.type.__name__}: {gate.text(exception.value)}"
+        entry["error"] = entry.get("error", said)
+        lines = traceback.format_exception(exception.type, exception.value, exception.traceback)
+        entry["traceback"] = gate.text("".join(lines), TRACEBACK_LIMIT)
     return entry
 
 
@@ -107,9 +108,12 @@ def json_line(record: Record, process: str = "") -> str:
     options = orjson.OPT_NON_STR_KEYS | orjson.OPT_APPEND_NEWLINE
     entry = fields(record, process)
     try:
-        return orjson.dumps(entry, default=str, option=options).decode()
-    except TypeError:  # lone surrogates, integers past 64 bits, keys of a strange type
-        plain = {key: _speakable(value) for key, value in entry.items()}
+        return orjson.dumps(entry, default=gate.text, option=options).decode()
+    except (
+        TypeError,
+        RecursionError,
+    ):  # lone surrogates, integers past 64 bits, keys of a strange type
+        plain = {gate.text(key): _speakable(value) for key, value in entry.items()}
         return orjson.dumps(plain, option=options).decode()
 
 
@@ -128,22 +132,22 @@ def _timestamp(time: datetime) -> str:
 
 
 def _shown(value: object) -> str:
-    text = value if isinstance(value, str) else _compact(value)
+    text = gate.text(value) if isinstance(value, str) else _compact(value)
     return text if text and not any(c.isspace() or c in '"=' for c in text) else repr(text)
 
 
 def _compact(value: object) -> str:
     try:
-        return orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
-    except TypeError:
-        return str(value)
+        return orjson.dumps(value, default=gate.text, option=orjson.OPT_NON_STR_KEYS).decode()
+    except (TypeError, RecursionError):
+        return gate.text(value)
 
 
 def _speakable(value: object) -> object:
     try:
         orjson.dumps(value)
-    except TypeError:
-        return str(value).encode("utf-8", "backslashreplace").decode()
+    except (TypeError, RecursionError):
+        return gate.text(value)
     return value
 
 

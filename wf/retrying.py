@@ -36,7 +36,8 @@ async def command(
     if place is None and not given and "failed" in instance.snapshot:
         await _check_child(port, instance)
     document = await _document(port, instance)
-    history = [entry.message for entry in await instances.history(port, id)]
+    told = await instances.history(port, id)
+    history = [entry.message for entry in told if entry.message]
     plan: JsonObject = resolve("retry.plan")(document, instance.snapshot, history, place, given)
     return instance.revision, plan
 

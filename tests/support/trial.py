@@ -149,7 +149,9 @@ class Trial:
     def _stored(self) -> Record:
         if self._value is None:
             return records.absent()
-        stored = Stored("", self._value, None, self._revision, self.loopback.now_ms)
+        stored = Stored(
+            "$KV.WORKFLOW_STATES.i", self._value, None, self._revision, self.loopback.now_ms
+        )
         record = records.decode(stored)
         assert record.commit is not None
         beside = {key: self._beside[key] for key in record.commit.apart if key in self._beside}

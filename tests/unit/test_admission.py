@@ -66,7 +66,11 @@ async def told(port: MemoryPort) -> list[str]:
 
 
 async def state(port: MemoryPort, instance: str, status: str, turn: int = 1) -> None:
-    data = orjson.dumps({"status": status, "slot": {"turn": turn}})
+    names = {"workflow": "flow", "namespace": "default", "version": "1.0.0"}
+    tables: dict[str, dict[str, int]] = {"frames": {}, "runs": {}, "timers": {}}
+    commit = {"number": 1, "token": "t", "events": []}
+    whole = {"id": instance, "status": status, **names, **tables, "commit": commit}
+    data = orjson.dumps({**whole, "slot": {"turn": turn}})
     await port.publish(topology.WORKFLOW_STATES, [Outgoing(subjects.state(instance), data)])
 
 

@@ -56,8 +56,13 @@ def test_what_is_no_state_is_told_with_its_place(key: str, value: object) -> Non
     for changed in ({**state, key: value}, {k: v for k, v in state.items() if k != key}):
         record = records.decode(stored(orjson.dumps(changed)))
         assert record.snapshot is None
-        assert f"/{key}" in record.unusable
+        assert f"/{key}" in record.unusable, record.unusable
         assert record.revision == 12
+
+
+def test_the_state_of_another_instance_is_none() -> None:
+    other = records.encode({**SNAPSHOT, "id": "j"}, COMMIT)
+    assert records.decode(stored(other)).unusable
 
 
 @given(st.binary())
@@ -85,9 +90,13 @@ def test_what_a_state_has_set_apart_is_not_missing_from_it(key: str) -> None:
     value = snapshot.pop(key)
     commit = Commit(1, "t", apart={"t-0": [[key]]})
     data = records.encode(snapshot, commit)
-    record = records.decode(Stored("", data, headers=None, sequence=1, timestamp_ms=0))
+    record = records.decode(
+        Stored("$KV.WORKFLOW_STATES.i", data, headers=None, sequence=1, timestamp_ms=0)
+    )
     assert not record.unusable
     assert records.complete(record, {"t-0": orjson.dumps(value)}) == []
     assert record.snapshot == {**snapshot, key: value}
     commit.apart = {}
-    assert records.decode(Stored("", records.encode(snapshot, commit), None, 1, 0)).unusable
+    assert records.decode(
+        Stored("$KV.WORKFLOW_STATES.i", records.encode(snapshot, commit), None, 1, 0)
+    ).unusable

@@ -22,7 +22,7 @@ def list_letters(target: session.Target, kind: str | None, limit: int, *, json: 
     if json:
         output.print_json([letter.public() for letter in found])
     elif found:
-        output.print_rich(_table(found))
+        output.print_rich(table(found))
     else:
         output.note("no dead letters" + (f" of kind {kind}" if kind else ""))
     return exits.OK
@@ -88,7 +88,7 @@ def _tell(done: list[dict[str, Any]], what: str, json: bool) -> int:
     return exits.OK
 
 
-def _table(found: list[DeadLetter]) -> Any:
+def table(found: list[DeadLetter]) -> Any:
     from wf.cli import render
 
     rows = [

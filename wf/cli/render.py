@@ -32,16 +32,19 @@ STYLES = {
 
 
 def moment(time_ms: int | None) -> str:
-    """`2026-11-21 09:30:00.123Z`; a dash for none."""
-    if time_ms is None:
+    """`2026-11-21 09:30:00.123Z`; a dash for none, and for no time that there is."""
+    try:
+        instant = None if time_ms is None else datetime.fromtimestamp(time_ms / 1000, UTC)
+    except (TypeError, ValueError, OverflowError, OSError):  # somebody else wrote it
+        instant = None
+    if instant is None or time_ms is None:
         return "–"
-    instant = datetime.fromtimestamp(time_ms / 1000, UTC)
     return instant.strftime("%Y-%m-%d %H:%M:%S.") + f"{time_ms % 1000:03d}Z"
 
 
 def span(started_ms: int | None, ended_ms: int | None) -> str:
     """How long it took, to the millisecond; a dash where either end is missing."""
-    if started_ms is None or ended_ms is None:
+    if type(started_ms) is not int or type(ended_ms) is not int:
         return "–"
     return format_duration(max(0, ended_ms - started_ms) / 1000)
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import orjson
 from loguru import logger
 
+from wf import gate
 from wf.errors import MessageError
 from wf.jetstream.port import Delivery, Port, Pull
 from wf.jetstream.topology import ADVISORIES, ADVISORY_READER
@@ -33,17 +33,16 @@ class Advisory:
 
 def parse_advisory(data: bytes) -> Advisory:
     """The facts of one advisory. Raises MessageError."""
-    try:
-        body = orjson.loads(data)
-        return Advisory(
-            stream=str(body["stream"]),
-            consumer=str(body["consumer"]),
-            stream_seq=int(body["stream_seq"]),
-            deliveries=int(body["deliveries"]),
-            terminated=str(body.get("type", "")).endswith(".terminated"),
-        )
-    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-        raise MessageError(f"not an advisory of a message ({error}): {data[:200]!r}") from error
+    body = gate.decode(data, "advisory")
+    if not isinstance(body, dict):
+        raise MessageError("advisory: is no object")
+    texts, numbers = ("stream", "consumer"), ("stream_seq", "deliveries")
+    wrong = [key for key in texts if type(body.get(key)) is not str]
+    wrong += [key for key in numbers if type(body.get(key)) is not int or body[key] < 0]
+    if wrong:
+        raise MessageError(f"not an advisory of a message: {wrong} of {data[:200]!r}")
+    terminated = gate.text(body.get("type", ""), 200).endswith(".terminated")
+    return Advisory(**{key: body[key] for key in (*texts, *numbers)}, terminated=terminated)
 
 
 def subject_of(stream: str, consumer: str) -> str:

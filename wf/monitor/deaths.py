@@ -7,7 +7,6 @@ import socket
 import time
 from collections.abc import Callable
 
-import orjson
 from loguru import logger
 
 from wf import messages, subjects
@@ -129,7 +128,11 @@ class Reporter:
         entry = await self._port.last(topology.ACTIVITY_CATALOG, subjects.catalog(activity))
         if entry is None or entry.is_marker:
             return None
-        policy = orjson.loads(entry.data).get("retry")
+        try:
+            policy = messages.decode(entry.data, entry.subject).get("retry")
+        except MessageError as error:  # somebody else wrote there
+            logger.bind(subject=entry.subject, error=str(error)).warning("task.policy_unreadable")
+            return None
         return policy if isinstance(policy, dict) else None
 
 

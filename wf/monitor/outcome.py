@@ -67,7 +67,8 @@ def result(
     body = messages.decode(stored.data, stored.subject)
     activity = stored.subject.rpartition(".")[2]
     try:
-        instance, run, attempt = str(body["instance"]), int(body["run"]), int(body["attempt"])
+        instance = subjects.check_name("instance", str(body["instance"]))
+        run, attempt = int(body["run"]), int(body["attempt"])
     except (KeyError, TypeError, ValueError) as error:
         raise MessageError(f"{stored.subject}: not a task: {error!r}") from error
     outcome = verdict(death, task)

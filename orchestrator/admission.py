@@ -207,7 +207,7 @@ def _is_entry(key: str) -> bool:
 def _admitted(key: str) -> Outgoing:
     entry = Entry.parse(key)
     return Outgoing(
-        subjects.command(entry.instance, "admit"),
+        subjects.own_place(entry.instance, entry.turn),
         messages.encode(messages.admit_body(turn=entry.turn, entry=key)),
         message_id=messages.admit_message_id(entry.instance, entry.turn),
     )

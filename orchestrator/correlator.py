@@ -267,7 +267,7 @@ def _matched(
             event=shared, sequence=stored.sequence, time_ms=stored.timestamp_ms, entry=text
         )
         return Outgoing(
-            subjects.signal(key.instance, key.listener),
+            subjects.own_event(key.instance, key.listener),
             messages.encode(body),
             message_id=messages.matched_message_id(key.instance, key.listener, stored.sequence),
         )

@@ -16,7 +16,7 @@ JsonObject = dict[str, Any]
 
 LATEST_MS = 253_402_300_799_000  # the end of the year 9999
 VERBS = frozenset({"cancel", "suspend", "resume", "retry"})  # what a client may ask for
-ADMIT = "admit"  # the verb of the command that gives a place (orchestrator/admission.py)
+_ADMIT = "admit"  # a verb by which earlier versions gave a place
 _NUMBER = re.compile(r"[0-9]{1,18}\Z")  # fits in 64 bits, so that it can be stored
 _OUTCOMES = messages.OUTCOMES | messages.SIGNS
 FLUSH_TIMER = "flush"  # the shell's own timer: publish what was refused (see outbox.py)
@@ -43,11 +43,11 @@ class Unreadable:
     reason: str
 
 
-def read(delivery: Delivery) -> Item | Unreadable:
-    """Take a delivery apart."""
+def read(delivery: Delivery, own_from: int = 0) -> Item | Unreadable:
+    """Take a delivery apart; `own_from` as for `to_event`."""
     try:
         instance, event = to_event(
-            delivery.subject, delivery.data, delivery.sequence, delivery.timestamp_ms
+            delivery.subject, delivery.data, delivery.sequence, delivery.timestamp_ms, own_from
         )
     except MessageError as error:
         return Unreadable(delivery, gate.text(error))
@@ -58,11 +58,18 @@ def read(delivery: Delivery) -> Item | Unreadable:
 
 def event_of(stored: Stored) -> JsonObject:
     """The same event again, from the stream (to rebuild an outbox). Raises MessageError."""
-    return to_event(stored.subject, stored.data, stored.sequence, stored.timestamp_ms)[1]
+    trusted = stored.sequence + 1  # it was believed when it came
+    return to_event(stored.subject, stored.data, stored.sequence, stored.timestamp_ms, trusted)[1]
 
 
-def to_event(subject: str, data: bytes, sequence: int, timestamp_ms: int) -> tuple[str, JsonObject]:
-    """(instance id, machine event). The subject is authoritative. Raises MessageError."""
+def to_event(
+    subject: str, data: bytes, sequence: int, timestamp_ms: int, own_from: int = 0
+) -> tuple[str, JsonObject]:
+    """(instance id, machine event). The subject is authoritative. Raises MessageError.
+
+    What only the engine says is believed under its own subjects alone; before the sequence
+    `own_from` also under those of clients, where earlier versions stored it.
+    """
     inbound = subjects.parse_inbound(subject)
     kind = inbound.kind
     if inbound.instance:
@@ -70,20 +77,47 @@ def to_event(subject: str, data: bytes, sequence: int, timestamp_ms: int) -> tup
     if kind == "timer":
         return inbound.instance, _timer(inbound.name)
     body = messages.decode(data, subject)
-    if kind == "start":
+    if sequence >= own_from:
+        _refuse_what_is_the_engines(kind, body)
+    if kind in ("start", "own start"):
         return _start(inbound.name, body, sequence, timestamp_ms)
     if kind == "schedule":
         return _scheduled(inbound.name, body)
-    if kind == "result":
-        return inbound.instance, _result_or_failure(inbound.name, body)
-    if kind == "command" and inbound.name == ADMIT:
-        event = {"kind": "place", "turn": body.get("turn"), "entry": body.get("entry")}
-        return inbound.instance, event
+    return inbound.instance, _about_instance(kind, inbound.name, body, sequence, own_from)
+
+
+def _about_instance(
+    kind: str, name: str, body: JsonObject, sequence: int, own_from: int
+) -> JsonObject:
+    if kind in ("result", "own overdue"):
+        return _result_or_failure(name, body)
+    if kind == "own place" or (kind == "command" and name == _ADMIT and sequence < own_from):
+        return {"kind": "place", "turn": body.get("turn"), "entry": body.get("entry")}
+    if kind == "own retry":
+        return {**_command("retry", body, sequence), "parent": True}
     if kind == "command":
-        return inbound.instance, _command(inbound.name, body, sequence)
+        return _command(name, body, sequence)
+    if kind == "own event" or (kind == "signal" and "cloud_event" in body):
+        return _matched(name, body)
     if kind == "signal":
-        return inbound.instance, _signal(inbound.name, body, sequence)
-    return inbound.instance, _child(inbound.name, body)
+        return _signal(name, body, sequence)
+    return _child(name, body)
+
+
+_ONLY_THE_ENGINES = {
+    "start": ("parent", "depth"),
+    "command": ("parent",),
+    "signal": ("cloud_event",),
+}
+
+
+def _refuse_what_is_the_engines(kind: str, body: JsonObject) -> None:
+    """Raises MessageError for a field, or an outcome, that no client and no worker may send."""
+    for key in _ONLY_THE_ENGINES.get(kind, ()):
+        if body.get(key) is not None:
+            raise MessageError(f'"{key}" is the engine\'s own: leave it out')
+    if kind == "result" and body.get("outcome") == messages.OVERDUE:
+        raise MessageError(f'"outcome" {messages.OVERDUE!r} is the engine\'s own')
 
 
 def _command(verb: str, body: JsonObject, sequence: int) -> JsonObject:
@@ -105,18 +139,21 @@ def _check_type(body: JsonObject, key: str, kind: type, what: str) -> None:
         raise MessageError(f'"{key}" must be {what}, found {type(body[key]).__name__}')
 
 
+def _matched(name: str, body: JsonObject) -> JsonObject:
+    """A CloudEvent for a listener; the machine looks at its shape."""
+    return {
+        "kind": "event",
+        "listener": name,
+        "sequence": body.get("sequence"),
+        "time_ms": body.get("time_ms"),
+        "match": f"{name}:{body.get('sequence')}",
+        "event": body.get("cloud_event"),
+        "entry": body.get("entry"),
+    }
+
+
 def _signal(name: str, body: JsonObject, sequence: int) -> JsonObject:
-    """A signal by name, or a CloudEvent for a listener; the machine looks at its shape."""
-    if "cloud_event" in body:
-        return {
-            "kind": "event",
-            "listener": name,
-            "sequence": body.get("sequence"),
-            "time_ms": body.get("time_ms"),
-            "match": f"{name}:{body.get('sequence')}",
-            "event": body["cloud_event"],
-            "entry": body.get("entry"),
-        }
+    """A signal by name; the machine looks at its shape."""
     name = subjects.decoded(name)
     return {"kind": "signal", "name": name, "sequence": sequence, "data": body.get("data")}
 

@@ -49,6 +49,7 @@ from wf.errors import BrokerError
 from wf.jetstream import client, topology
 from wf.jetstream.assurance import Assurance
 from wf.jetstream.connection import from_settings
+from wf.jetstream.own_subjects import own_from
 from wf.jetstream.port import Port
 from wf.jetstream.sweeper import Sweeper
 from wf.settings import Settings
@@ -123,6 +124,7 @@ class Orchestrator:
         self._child = child
         self._settings = settings
         self._port = port
+        self._api = api
         self._lanes = Lanes()
         self._leases = Leases(port, RENEW_AFTER_S)
         self._journal = Journal(state.journal_file(settings, child.index), GUARDED)
@@ -197,6 +199,7 @@ class Orchestrator:
     async def start(self) -> None:
         """Take over from a predecessor: deliver again what it held, know what it knew."""
         await self._upkeep.look(strict=True)
+        self._service.own_from = await own_from(self._api)
         await self._recovery.reset_consumers()
         self._deployed = await deploy_directory(self._port, self._settings.workflows_dir)
         await self._definitions.entries.start()

@@ -40,7 +40,7 @@ def _start_child(_snapshot: JsonObject, body: JsonObject, _message_id: str) -> t
         depth=body["depth"],
     )
     return topology.WORKFLOW_EVENTS, Outgoing(
-        subjects.start(body["namespace"], body["workflow"]),
+        subjects.own_start(body["namespace"], body["workflow"]),
         messages.encode(start),
         message_id=messages.start_message_id(body["id"]),
     )
@@ -58,8 +58,8 @@ def _cancel_child(snapshot: JsonObject, body: JsonObject, message_id: str) -> tu
 def _retry_child(snapshot: JsonObject, body: JsonObject, message_id: str) -> tuple[str, Outgoing]:
     reason = f"{snapshot['id']}, which waits for it in run {body['run']}, is retried"
     return topology.WORKFLOW_EVENTS, Outgoing(
-        subjects.command(body["id"], "retry"),
-        messages.encode(messages.command_body(reason=reason, parent=True)),
+        subjects.own_retry(body["id"], body["run"]),
+        messages.encode(messages.command_body(reason=reason)),
         message_id=message_id,
     )
 
@@ -125,7 +125,7 @@ def leave_place(key: str, message_id: str | None = None) -> Outgoing:
 def _overdue(snapshot: JsonObject, body: JsonObject, message_id: str) -> tuple[str, Outgoing]:
     said = {key: body[key] for key in ("run", "attempt", "heard_ms") if key in body}
     return topology.WORKFLOW_EVENTS, Outgoing(
-        subjects.completed(snapshot["id"], body["activity"]),
+        subjects.own_overdue(snapshot["id"], body["activity"]),
         messages.encode(messages.sign_body(outcome=messages.OVERDUE, **said)),
         message_id=message_id,
     )

@@ -54,6 +54,7 @@ class Service:
         self._stopping = False
         self._failure: BaseException | None = None
         self.counts: Counter[str] = Counter()
+        self.own_from = 0  # of WORKFLOW_EVENTS, as in inbound.to_event
 
     async def run(self, engine: Engine) -> None:
         """Until `stop`; raises what went wrong in a group or an intake."""
@@ -143,7 +144,8 @@ class Service:
         if case is not None and case.is_hopeless:
             return Unreadable(delivery, f"reading it ended the process: {case.cause}")
         self._guard.mark(event)
-        item = read(delivery)
+        own_from = self.own_from if delivery.stream == topology.WORKFLOW_EVENTS else 0
+        item = read(delivery, own_from)
         self._guard.clear()
         return item
 

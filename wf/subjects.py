@@ -64,6 +64,10 @@ def completed(instance: str, activity: str) -> str:
     return f"workflow.activity.completed.{instance}.{activity}"
 
 
+def is_result(subject: str) -> bool:
+    return subject.startswith("workflow.activity.completed.")
+
+
 def signal(instance: str, name: str) -> str:
     """`name` may be any text: it is encoded as one token."""
     return f"workflow.signal.received.{instance}.{encoded_token(name)}"
@@ -75,6 +79,31 @@ def child_completed(parent: str, run: int) -> str:
 
 def command(instance: str, verb: str) -> str:
     return f"workflow.command.requested.{instance}.{verb}"
+
+
+def own_start(namespace: str, name: str) -> str:
+    """A start by the engine itself: its body may name a parent."""
+    return f"workflow.engine.start.{namespace}.{name}"
+
+
+def own_retry(instance: str, run: int) -> str:
+    """The parent, in whose `run` the instance is, goes on."""
+    return f"workflow.engine.retry.{instance}.{run}"
+
+
+def own_event(instance: str, listener: str) -> str:
+    """A CloudEvent for one listener."""
+    return f"workflow.engine.event.{instance}.{listener}"
+
+
+def own_place(instance: str, turn: int) -> str:
+    """The instance may run now."""
+    return f"workflow.engine.place.{instance}.{turn}"
+
+
+def own_overdue(instance: str, activity: str) -> str:
+    """Nothing was heard of an attempt for too long."""
+    return f"workflow.engine.overdue.{instance}.{activity}"
 
 
 def task(activity: str) -> str:
@@ -214,7 +243,8 @@ def _escape(found: re.Match[str]) -> str:
 class Inbound(NamedTuple):
     """What an inbound event's subject says; the subject, not the body, is authoritative."""
 
-    kind: str  # start, result, signal, command, child, timer, schedule
+    kind: str  # start, result, signal, command, child, timer, schedule; what only the engine says:
+    # own start, own retry, own event, own place, own overdue
     instance: str  # "" for a start: its id is in the body, or derived from its sequence; and for a
     # schedule: it is derived from the time that is due
     name: str  # workflow (qualified), activity, signal, verb, run or timer
@@ -226,6 +256,10 @@ _KINDS = {
     ("command", "requested"): "command",
     ("child", "completed"): "child",
     ("timer", "fired"): "timer",
+    ("engine", "retry"): "own retry",
+    ("engine", "event"): "own event",
+    ("engine", "place"): "own place",
+    ("engine", "overdue"): "own overdue",
 }
 
 
@@ -238,6 +272,8 @@ def parse_inbound(subject: str) -> Inbound:
     if tokens[0] == "workflow" and len(tokens) >= 3:
         if tokens[1] == "start" and len(tokens) in (3, 4):
             return Inbound("start", "", ".".join(tokens[2:]))
+        if tokens[1:3] == ["engine", "start"] and len(tokens) in (5, 6):
+            return Inbound("own start", "", qualified(tokens[3], tokens[4]))
         kind = _KINDS.get((tokens[1], tokens[2]))
         if kind == "timer" and len(tokens) == 6 and tokens[3] == "start":
             return Inbound("schedule", "", qualified(tokens[4], tokens[5]))

@@ -140,7 +140,6 @@ SCHEMAS = {
     "started": "result",
     "heartbeat": "result",
     "retry": "command",
-    "admit": "command",
     "cloudevent": "cloud_event",
 }
 

@@ -212,7 +212,7 @@ async def test_a_signal_cannot_clear_the_entry_of_somebody_else(
         (subject,) = await eventually(lambda: index(js), what="a listener")
         entry = subject.removeprefix("$KV.WORKFLOW_LISTENERS.")
         body = messages.matched_body(event={}, sequence=1, time_ms=1, entry=entry)
-        forged = Outgoing(subjects.signal("nobody", "1"), messages.encode(body))
+        forged = Outgoing(subjects.own_event("nobody", "1"), messages.encode(body))
         await js.publish(topology.WORKFLOW_EVENTS, [forged])
         await settled(js)
         await one.orchestrator._correlator.clear_stale()

@@ -252,7 +252,7 @@ async def test_a_request_that_is_sent_again_changes_nothing(
         assert [key.split(".")[-2] for key in keys] == ["a", "b", "c"]
         key = keys[1].removeprefix(admission.PREFIX)
         await send(
-            js, subjects.command("b", "admit"), messages.admit_body(turn=2, entry=key[:-1] + "2")
+            js, subjects.own_place("b", 2), messages.admit_body(turn=2, entry=key[:-1] + "2")
         )
         await go(js, "a")
         await go(js, "b")

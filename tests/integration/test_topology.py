@@ -14,6 +14,7 @@ from wf import subjects
 from wf.errors import BrokerError, MessageError
 from wf.jetstream import topology
 from wf.jetstream.client import JetStream
+from wf.jetstream.own_subjects import own_from
 from wf.jetstream.port import Accepted, Delivery, Outgoing, Rejected
 from wf.settings import OrchestratorLimits, OrchestratorSettings
 
@@ -284,3 +285,15 @@ async def test_buckets_of_an_earlier_version_are_closed_in_place(
         topology.WORKFLOW_DEFINITIONS, [put(f"{subject}.2", headers={"Nats-Rollup": "all"})]
     )
     assert isinstance(outcome, Rejected)
+
+
+async def test_from_where_on_the_engines_subjects_are_its_own_is_kept_with_the_stream(
+    js: JetStream, nats_server: RealServer
+) -> None:
+    old = [Outgoing(subjects.start("default", "order"), b"{}") for _ in range(7)]
+    await js.publish(EVENTS, old)
+    assert await own_from(js) == 8
+    await js.publish(EVENTS, old)
+    assert await own_from(js) == 8
+    assert await topology.ensure(js, nats_server.settings()) == []
+    assert await own_from(js) == 8

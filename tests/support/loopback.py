@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from orchestrator.inbound import ADMIT
 from orchestrator.listeners import Listeners
 from orchestrator.machine.correlation import Key
 from orchestrator.outbox import Outbox
@@ -180,15 +179,16 @@ class Loopback:
         """Nobody else stands in line."""
         key = message.subject.removeprefix(_PLACES)
         if message.data:
-            data = messages.encode(messages.admit_body(turn=int(key.rsplit(".", 1)[1]), entry=key))
-            subject = subjects.command(self.instance, ADMIT)
+            turn = int(key.rsplit(".", 1)[1])
+            data = messages.encode(messages.admit_body(turn=turn, entry=key))
+            subject = subjects.own_place(self.instance, turn)
             self.later(Coming(topology.WORKFLOW_EVENTS, subject, data))
 
     def _send(self, message: Outgoing, snapshot: JsonObject) -> None:
         inbound = subjects.parse_inbound(message.subject)
         if inbound.instance == self.instance:
             self.later(Coming(topology.WORKFLOW_EVENTS, message.subject, message.data))
-        elif inbound.kind == "start":
+        elif inbound.kind == "own start":
             self._run_child(message, snapshot)
 
     def _run_child(self, message: Outgoing, snapshot: JsonObject) -> None:
@@ -234,7 +234,7 @@ class Loopback:
             body = messages.matched_body(
                 event=event, sequence=stored.sequence, time_ms=stored.timestamp_ms, entry=entry
             )
-            subject = subjects.signal(key.instance, key.listener)
+            subject = subjects.own_event(key.instance, key.listener)
             self.later(Coming(topology.WORKFLOW_EVENTS, subject, messages.encode(body)))
 
 

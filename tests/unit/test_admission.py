@@ -61,7 +61,7 @@ async def changes(port: MemoryPort, count: int) -> list[Delivery]:
 
 
 async def told(port: MemoryPort) -> list[str]:
-    stored = await port.scan(topology.WORKFLOW_EVENTS, "workflow.command.requested.>")
+    stored = await port.scan(topology.WORKFLOW_EVENTS, "workflow.engine.place.>")
     return [orjson.loads(one.data)["entry"] for one in stored]
 
 

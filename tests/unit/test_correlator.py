@@ -43,7 +43,7 @@ async def deliveries(port: MemoryPort, stream: str, consumer: str, count: int) -
 
 async def told(port: MemoryPort) -> list[tuple[str, int]]:
     """(instance, data) of what was sent to listeners."""
-    stored = await port.scan(topology.WORKFLOW_EVENTS, "workflow.signal.received.>")
+    stored = await port.scan(topology.WORKFLOW_EVENTS, "workflow.engine.event.>")
     return [
         (one.subject.split(".")[3], orjson.loads(one.data)["cloud_event"]["data"]) for one in stored
     ]

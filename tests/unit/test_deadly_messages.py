@@ -135,7 +135,7 @@ async def test_events_that_kill_the_correlator_cost_one_death_and_the_others_are
     second = asyncio.create_task(life())
 
     async def heard() -> bool:
-        stored = await port.scan(topology.WORKFLOW_EVENTS, "workflow.signal.received.>")
+        stored = await port.scan(topology.WORKFLOW_EVENTS, "workflow.engine.event.>")
         data = [orjson.loads(one.data)["cloud_event"]["data"] for one in stored]
         return data == [0, 2, 3, 5, 6, 8] and len(await letters(port)) == 3
 

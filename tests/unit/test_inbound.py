@@ -107,7 +107,7 @@ def test_the_entry_of_an_event_is_only_believed_about_its_own_listener():
         item = read(delivery(subject, body))
         return listener_key(item)
 
-    subject = "workflow.signal.received.i.12"
+    subject = "workflow.engine.event.i.12"
     assert key(subject, "paid.all.i.12") == "paid.all.i.12"
     for forged in ("paid.all.j.12", "paid.all.i.13", ">.i.12", "paid.*.i.12", 5, None):
         assert key(subject, forged) is None
@@ -136,3 +136,61 @@ def test_a_field_that_is_null_is_a_field_that_is_left_out():
     subject = "workflow.start.order"
     body = {"v": 1, "id": "a", "version": None, "depth": None, "parent": None}
     assert "version" not in to_event(subject, orjson.dumps(body), 1, 1)[1]
+
+
+# What only the engine says
+
+START = "workflow.start.order"
+PARENT = {"id": "p", "run": 3, "awaited": True}
+FORGED = [
+    (START, {"v": 1, "id": "a", "parent": PARENT}),
+    (START, {"v": 1, "id": "a", "depth": 1}),
+    ("workflow.start.sales.order", {"v": 1, "id": "a", "parent": PARENT, "depth": 1}),
+    ("workflow.command.requested.i.admit", {"v": 1, "turn": 1, "entry": "d.o.all.i.1"}),
+    ("workflow.command.requested.i.retry", {"v": 1, "parent": True}),
+    ("workflow.signal.received.i.12", {"v": 1, "sequence": 1, "time_ms": 1, "cloud_event": {}}),
+    (
+        "workflow.activity.completed.i.mail",
+        {"v": 1, "run": 1, "attempt": 1, "outcome": "overdue"},
+    ),
+]
+
+
+@pytest.mark.parametrize(("subject", "body"), FORGED)
+@pytest.mark.parametrize("partition", ["", ".7"])
+def test_what_only_the_engine_says_is_not_believed_of_others(subject, body, partition):
+    stored = subject + (partition if subject.count(".") == 4 else "")
+    assert isinstance(read(delivery(stored, body)), Unreadable)
+
+
+@pytest.mark.parametrize(("subject", "body"), FORGED)
+def test_what_an_earlier_version_has_stored_under_these_subjects_counts(subject, body):
+    data = orjson.dumps(body)
+    assert to_event(subject, data, 7, 1, own_from=8)
+    with pytest.raises(MessageError):
+        to_event(subject, data, 8, 1, own_from=8)
+
+
+@pytest.mark.parametrize(
+    ("subject", "body", "expected"),
+    [
+        (
+            "workflow.engine.start.sales.order",
+            {"v": 1, "id": "a", "parent": PARENT, "depth": 1},
+            {"kind": "start", "namespace": "sales", "workflow": "order", "parent": PARENT},
+        ),
+        ("workflow.engine.place.i.1", {"v": 1, "turn": 1}, {"kind": "place", "turn": 1}),
+        ("workflow.engine.retry.i.3", {"v": 1}, {"verb": "retry", "parent": True}),
+        ("workflow.engine.event.i.12", {"v": 1, "cloud_event": {}}, {"kind": "event"}),
+        (
+            "workflow.engine.overdue.i.mail",
+            {"v": 1, "run": 1, "attempt": 1, "outcome": "overdue"},
+            {"kind": "result", "activity": "mail", "outcome": "overdue"},
+        ),
+    ],
+)
+@pytest.mark.parametrize("partition", ["", ".7"])
+def test_the_engines_own_subjects(subject, body, expected, partition):
+    instance, event = to_event(subject + partition, orjson.dumps(body), 5, 1)
+    assert instance == ("a" if "start" in subject else "i")
+    assert {key: event[key] for key in expected} == expected

@@ -12,7 +12,7 @@ from loguru import logger
 from nats import errors
 
 from wf.errors import BrokerError
-from wf.jetstream import api, batch, mending, reads, topology
+from wf.jetstream import api, batch, duplicates, mending, reads, topology
 from wf.jetstream.allowance import Allowance
 from wf.jetstream.connection import Connection
 from wf.jetstream.encode import publication
@@ -28,8 +28,11 @@ from wf.jetstream.port import (
 from wf.jetstream.pull import TROUBLE_S, JetStreamPull
 from wf.jetstream.replies import LOST, Replies
 from wf.jetstream.wire import Wire
+from wf.subjects import is_result
 
 CONNECT_S = 10.0
+ENGINE_ROLE = "orchestrator"  # may read every stream
+RESULT_ROLES = frozenset({"worker", "monitor"})  # may read results of their activities
 FLIGHT_BYTES = 16 * 1024 * 1024  # published and not yet answered: as much lies in the broker
 HEARD_BYTES = 16 * 1024 * 1024  # of a core subscription, waiting for its callback
 NOT_CONNECTED = (
@@ -41,8 +44,9 @@ _PENDING_BYTES = 64 * 1024 * 1024
 class JetStream:
     """One connection and what may be done over it. Made by `connect`."""
 
-    def __init__(self, wire: Wire, inbox: str) -> None:
+    def __init__(self, wire: Wire, inbox: str, role: str) -> None:
         self._wire = wire
+        self._role = role
         self._inbox = inbox
         self._send = wire.send
         self._replies = Replies(wire, f"{inbox}.r")
@@ -88,6 +92,29 @@ class JetStream:
     async def publish(
         self, stream: str, messages: Sequence[Outgoing], *, timeout_s: float = 5.0
     ) -> list[Outcome]:
+        outcomes = await self._publish(messages, timeout_s)
+        if not duplicates.doubtful(outcomes):
+            return outcomes
+        return await duplicates.settle(
+            stream,
+            messages,
+            outcomes,
+            lambda again: self._publish(again, timeout_s),
+            self._find,
+            sees_all=self._role == ENGINE_ROLE,
+        )
+
+    async def _find(self, stream: str, message: Outgoing, sequence: int) -> Stored | None:
+        if self._role == ENGINE_ROLE:
+            return await self.at(stream, sequence)
+        if self._role not in RESULT_ROLES or not is_result(message.subject):
+            return None
+        try:
+            return await self.last(stream, topology.stored_subject(message.subject))
+        except api.ApiError:
+            return None  # a broker of one's own, with the permissions of an earlier version
+
+    async def _publish(self, messages: Sequence[Outgoing], timeout_s: float) -> list[Outcome]:
         outcomes: list[Outcome] = []
         for part, size in batch.slices(messages, FLIGHT_BYTES // 2):
             if outcomes and isinstance(outcomes[-1], Unknown):  # no answer: more would only wait
@@ -373,4 +400,4 @@ async def connect(
     if wire.is_connected:  # it may be lost again already
         wire.whole.set()
     inbox = f"{connection.inbox_prefix(role)}.{wire._nuid.next().decode()}"
-    return JetStream(wire, inbox)
+    return JetStream(wire, inbox, role)

@@ -52,6 +52,11 @@ def worker_permissions(activities: Sequence[str]) -> Permissions:
     return Permissions((*own, *reading("KV_ACTIVITY_CATALOG")), ("_INBOX_worker.>",))
 
 
+def _reading_results(activity: str) -> str:
+    """The last result for an instance: who is told that theirs is a duplicate looks whose it is."""
+    return f"$JS.API.DIRECT.GET.WORKFLOW_EVENTS.{subjects.completed('*', activity)}.*"
+
+
 def _serving(activity: str) -> tuple[str, ...]:
     """What it takes to serve one activity; `*` stands for any."""
     consumer = "*" if activity == "*" else subjects.task_consumer(activity)
@@ -61,6 +66,7 @@ def _serving(activity: str) -> tuple[str, ...]:
         f"$JS.ACK.ACTIVITY_TASKS.{consumer}.>",
         subjects.catalog(activity),
         subjects.completed("*", activity),
+        _reading_results(activity),
         subjects.dead_letter("message", activity),
     )
 
@@ -82,6 +88,7 @@ _PUBLISH = {
         "$JS.API.CONSUMER.INFO.*.*",
         "$JS.ACK.ACTIVITY_TASKS.>",
         "workflow.activity.completed.*.*",
+        _reading_results("*"),
         *reading("KV_POOL_STATUS", "KV_ACTIVITY_CATALOG", "ACTIVITY_TASKS"),
     ),
 }

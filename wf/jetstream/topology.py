@@ -54,6 +54,7 @@ MAX_DELIVERIES = "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES"
 TERMINATED = "$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED"
 
 PARTITIONS = 16
+_EVENT_TOKENS = 5  # of the subject of an event about an instance, without its partition
 OLDEST_SERVER = (2, 15)
 
 EVENT_ACK_WAIT_S = 30.0
@@ -207,6 +208,7 @@ def _events() -> StreamAsset:
             "workflow.signal.received.*.*",
             "workflow.command.requested.*.*",
             "workflow.child.completed.*.*",
+            "workflow.engine.*.*.*",
         ],
         discard="new",
         max_msgs=MAX_EVENTS,
@@ -283,6 +285,20 @@ def _consumer(
         **UNBOUND,
     }
     return ConsumerAsset(stream, name, config)
+
+
+def stored_subject(subject: str) -> str:
+    """The subject under which WORKFLOW_EVENTS stores what is sent to `subject`."""
+    tokens = subject.split(".")
+    return f"{subject}.{partition(tokens[3])}" if len(tokens) == _EVENT_TOKENS else subject
+
+
+def partition(instance: str) -> int:
+    """As the server's `partition(16,…)`: FNV-1a of 32 bits."""
+    value = 0x811C9DC5
+    for byte in instance.encode():
+        value = ((value ^ byte) * 0x01000193) & 0xFFFFFFFF
+    return value % PARTITIONS
 
 
 def consumer_name(activity: str) -> str:

@@ -62,6 +62,7 @@ def document(**fields: Any) -> dict[str, Any]:
         "uptime_s": 60.0,
         "reload_error": [],
         "restart_needed": [],
+        "broken_modules": [],
         "processes": [process()],
         "pools": [pool()],
         **fields,

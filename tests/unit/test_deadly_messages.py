@@ -243,10 +243,10 @@ async def test_events_that_kill_who_decodes_them_cost_one_death(
 ) -> None:
     reading, bad = service.read, {"1", "2", "7"}
 
-    def killing(delivery: Delivery) -> Any:
+    def killing(delivery: Delivery, own_from: int = 0) -> Any:
         if delivery.subject.split(".")[-2] in bad:  # the partition comes last
             raise Killed
-        return reading(delivery)
+        return reading(delivery, own_from)
 
     monkeypatch.setattr(service, "read", killing)
     memory = MemoryBroker()

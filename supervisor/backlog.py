@@ -33,16 +33,19 @@ class Backlog:
     def __init__(self) -> None:
         self._figures: dict[str, Figures] = {}
         self._missing: frozenset[str] = frozenset()
+        self._workers: list[dict[str, Any]] = []
         self._read_at: float | None = None
         self._error = ""
 
-    def take(self, figures: object, now: float, missing: object = ()) -> None:
-        """A new reading. `missing`: activities without a queue."""
+    def take(self, figures: object, now: float, missing: object = (), workers: object = ()) -> None:
+        """A new reading. `missing`: activities without a queue; `workers`: those that have no
+        supervisor (wf/monitor/client_workers.py)."""
         if isinstance(figures, dict):
             self._figures = figures
             self._read_at = now
             self._error = ""
             self._missing = frozenset(missing if isinstance(missing, list) else ())
+            self._workers = workers if isinstance(workers, list) else []
 
     def unread(self, error: str) -> None:
         """It could not be read. The figures before it hold until they are old."""
@@ -65,6 +68,11 @@ class Backlog:
         if self._read_at is None or now - self._read_at > FRESH_S:
             return []
         return [name for name in activities if name in self._missing]
+
+    def client_workers(self, now: float) -> list[dict[str, Any]]:
+        """name, host, pid, written_ms, activities (name → running, concurrency) of each."""
+        fresh = self._read_at is not None and now - self._read_at <= FRESH_S
+        return self._workers if fresh else []
 
     def of(self, activity: str, now: float) -> Figures | None:
         """pending, in_flight, redelivered, pulls, max_in_flight, oldest_waiting_s, oldest_open_s;

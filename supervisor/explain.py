@@ -77,6 +77,9 @@ def explain(status: Document, name: str) -> Explanation | None:
     for process in status["processes"]:
         if is_named(name, process["name"], process["pid"]):
             return _process(status, process, pools.get(process["pool"], {}))
+    for worker in status["client_workers"]:
+        if worker["name"] == name:
+            return _client_worker(worker)
     return _pool(pools[name]) if name in pools else None
 
 
@@ -84,7 +87,8 @@ def names(status: Document) -> list[str]:
     """What can be explained."""
     processes = [_short(process["name"]) for process in status["processes"]]
     pools = [pool["name"] for pool in status["pools"] if pool["role"] == "worker"]
-    return ["supervisor", *dict.fromkeys(processes + pools)]
+    clients = [worker["name"] for worker in status["client_workers"]]
+    return ["supervisor", *dict.fromkeys(processes + pools + clients)]
 
 
 def _short(name: str) -> str:
@@ -251,6 +255,20 @@ def _last_exit(told: Explanation, last: Document | None, restarts: int | None) -
         told.why.append(f"It said: {last['error'].strip().splitlines()[-1]}")
     if remedy and last["ago_s"] < 3600:
         told.can.append(remedy)
+
+
+# A client worker
+
+
+def _client_worker(worker: Document) -> Explanation:
+    told = Explanation(f"client worker {worker['name']}", "running")
+    told.why.append(f"It works on {worker['host']} without a supervisor, pid {worker['pid']}.")
+    for name, figures in worker["activities"].items():
+        told.why.append(f"{name}: {figures['running']} of {figures['concurrency']} tasks run.")
+    _backlog(told, worker)
+    told.then.append("It tells of itself every five seconds, and is forgotten after a minute.")
+    told.can.append("stop it on its own host: SIGTERM lets it finish what runs")
+    return told
 
 
 # A pool

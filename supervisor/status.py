@@ -15,6 +15,7 @@ from supervisor.tree import Tree
 from supervisor.troubles import troubles
 from wf import subjects
 
+CLIENT_WORKER_COLUMNS = ("CLIENT WORKER", "HOST", "RUNNING", "WAITING", "ACTIVITIES")
 MOST_TASKS = 20  # of one process; more say nothing new
 UNABLE = "unable"  # up, and no work can come
 PULSE_S = 1.0  # between two turns of a child's pulse, at most
@@ -57,6 +58,10 @@ def document(
         "pools": [
             {**_pool(tree, name, now), **_count(configuration, counts, name)}
             for name in _pool_names(tree, configuration)
+        ],
+        "client_workers": [
+            {**worker, "backlog": _waiting(tree, list(worker["activities"]), now)}
+            for worker in tree.backlog.client_workers(now)
         ],
         "broken_modules": [
             {"path": path, "error": error, "late": path in configuration.late()}
@@ -197,7 +202,6 @@ def _pool(tree: Tree, name: str, now: float) -> dict[str, Any]:
         pool = Pool(name, WORKER, paused=name in tree.paused)
     breaker = pool.breaker
     activities = list(places[0].spec.activities) if places else []
-    waiting = tree.backlog.of_pool(activities, now)
     up = [p.process for p in places if p.process is not None and p.process.state == READY]
     able = [process for process in up if not process.unable]
     state = pool.state(now, places) if places else "paused" if pool.paused else "empty"
@@ -216,10 +220,15 @@ def _pool(tree: Tree, name: str, now: float) -> dict[str, Any]:
         "failures": len(breaker.failures),
         "paused": pool.paused,
         "rolling": any(place.successor is not None or place.is_stale() for place in places),
-        "backlog": asdict(waiting) if waiting else None,
+        "backlog": _waiting(tree, activities, now),
         "error": pool.error,
         "roll_error": pool.roll_error,
     }
+
+
+def _waiting(tree: Tree, activities: Sequence[str], now: float) -> dict[str, Any] | None:
+    found = tree.backlog.of_pool(activities, now)
+    return None if found is None else asdict(found)
 
 
 def _count(configuration: Configuration, counts: Counts, name: str) -> dict[str, Any]:
@@ -288,6 +297,9 @@ def text(status: dict[str, Any]) -> str:
         lines += ["", *(f"trouble: {one['who']}: {one['what']}" for one in status["troubles"])]
     if lost := status.get("data_lost"):
         lines += ["", f"data lost, seen {age(lost['ago_s'])} ago: {lost['what']}"]
+    if status["client_workers"]:
+        rows = [client_worker_row(worker) for worker in status["client_workers"]]
+        lines += ["", *table(CLIENT_WORKER_COLUMNS, rows)]
     for problem in status["reload_error"]:
         lines += ["", f"reload refused: {problem}"]
     for module in status["broken_modules"]:
@@ -313,6 +325,21 @@ def _row(process: dict[str, Any]) -> tuple[str, ...]:
         _shown(process["done"]),
         _shown(process["restarts"]),
         f"{last['cause']} ({last['how']}), {age(last['ago_s'])} ago" if last else "-",
+    )
+
+
+def client_worker_row(worker: dict[str, Any]) -> tuple[str, ...]:
+    """A worker without a supervisor: CLIENT_WORKER_COLUMNS."""
+    activities, waiting = worker["activities"], worker["backlog"]
+    running, most = (
+        sum(one[key] for one in activities.values()) for key in ("running", "concurrency")
+    )
+    return (
+        worker["name"],
+        worker["host"],
+        f"{running}/{most}",
+        "-" if waiting is None else str(waiting["pending"]),
+        ", ".join(activities) or "-",
     )
 
 

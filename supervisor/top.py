@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from supervisor.figures import Meter
-from supervisor.status import age, one_line
+from supervisor.status import CLIENT_WORKER_COLUMNS, age, client_worker_row, one_line
 from wf.durations import format_size
 
 if TYPE_CHECKING:
@@ -93,6 +93,12 @@ def render(look: Document) -> RenderableType:
         table(_PROCESS_COLUMNS, [process_row(one) for one in look["processes"]], 2),
         Text(""),
         table(_POOL_COLUMNS, [pool_row(one) for one in look["pools"]], 1),
+        Text(""),
+        *(
+            [table(CLIENT_WORKER_COLUMNS, [client_worker_row(one) for one in clients], 2)]
+            if (clients := look["client_workers"])
+            else []
+        ),
     )
 
 

@@ -244,7 +244,9 @@ class Tree:
                 case "backlog" if "error" in report:
                     self.backlog.unread(str(report["error"]))
                 case "backlog":
-                    self.backlog.take(report.get("activities"), now, report.get("missing"))
+                    self.backlog.take(
+                        report.get("activities"), now, report.get("missing"), report.get("workers")
+                    )
                 case "lost":
                     self.data_lost = (str(report.get("what")), now)
                 case _:

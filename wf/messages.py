@@ -221,6 +221,28 @@ def admit_body(*, turn: int, entry: str) -> JsonObject:
     return {"v": VERSION, "turn": turn, "entry": entry}
 
 
+def worker_body(
+    *,
+    host: str,
+    name: str,
+    pid: int,
+    started_ms: int,
+    written_ms: int,
+    activities: JsonObject,
+) -> JsonObject:
+    """An entry of POOL_STATUS by which a client worker tells that it is there. `activities`:
+    name → {"running", "concurrency"}."""
+    return {
+        "v": VERSION,
+        "host": host,
+        "name": name,
+        "pid": pid,
+        "started_ms": started_ms,
+        "written_ms": written_ms,
+        "activities": activities,
+    }
+
+
 def timer_body(*, timer: int) -> JsonObject:
     return {"v": VERSION, "timer": timer}
 

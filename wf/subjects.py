@@ -280,3 +280,8 @@ def parse_inbound(subject: str) -> Inbound:
         if kind is not None and len(tokens) in (5, 6):
             return Inbound(kind, tokens[3], tokens[4])
     raise MessageError(f"subject {subject!r} is not one of the workflow protocol")
+
+
+def worker_status(name: str) -> str:
+    """Where a client worker tells that it is there; `*` for all."""
+    return f"$KV.POOL_STATUS.worker.{name}"

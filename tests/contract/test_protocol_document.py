@@ -92,6 +92,14 @@ BUILT = {
         entry="com.example.paid.9f86d081884c7d659a2feaa0.order-4711.12",
     ),
     "listener": messages.listener_body(from_ms=1763716502123, correlate=[("order", ".data.order")]),
+    "worker": messages.worker_body(
+        host="mars",
+        name="mars-4711",
+        pid=4711,
+        started_ms=1763716502123,
+        written_ms=1763716512123,
+        activities={"charge_card": {"running": 2, "concurrency": 4}},
+    ),
     "timer": messages.timer_body(timer=3),
     "schedule": messages.schedule_body(schedule="every 1h", due_ms=1_763_719_200_000),
 }

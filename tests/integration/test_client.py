@@ -29,6 +29,7 @@ from wf.errors import (
 )
 from wf.jetstream import topology
 from wf.jetstream.port import Outgoing
+from wf.monitor.client_workers import client_workers
 from wf.starting import Start
 
 ROOT = Path(__file__).parents[2]
@@ -91,6 +92,10 @@ class FakeOrchestrator:
             "version": body.get("version", "1.0.0"),
             "status": end,
             "input": body["input"],
+            "context": {},
+            "frames": {},
+            "runs": {},
+            "timers": {},
             "started_ms": delivery.timestamp_ms,
         }
         if end == "completed":
@@ -493,6 +498,9 @@ async def test_a_client_worker_serves_its_modules_until_told_to_stop(js, broker_
             await js.publish(
                 topology.ACTIVITY_TASKS, [Outgoing(subjects.task(name), messages.encode(task))]
             )
+        (seen,) = await eventually(lambda: client_workers(js))
+        assert seen["pid"] == process.pid
+        assert seen["activities"].keys() == {"double", "triple"}
         for name, output in (("double", 14), ("triple", 21)):
             subject = subjects.completed("i", name) + ".*"
             stored = await eventually(lambda s=subject: js.scan(topology.WORKFLOW_EVENTS, s))
@@ -500,6 +508,7 @@ async def test_a_client_worker_serves_its_modules_until_told_to_stop(js, broker_
         process.terminate()
         _, said = await asyncio.wait_for(process.communicate(), 15)
         assert process.returncode == 0, said.decode()
+        assert await client_workers(js) == []  # it took its entry out
     finally:
         if process.returncode is None:
             process.kill()

@@ -30,6 +30,7 @@ BODIES = (
     (r"\$KV\.WORKFLOW_PLACES\..+", "place"),
     (r"\$KV\.WORKFLOW_COLLECTIONS\..+", "collection"),
     (r"\$KV\.ACTIVITY_CATALOG\..+", "catalog"),
+    (r"\$KV\.POOL_STATUS\.worker\..+", "worker"),
     (r"\$KV\.POOL_STATUS\..+", "pool_status"),
 )
 

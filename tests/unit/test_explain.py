@@ -65,6 +65,7 @@ def document(**fields: Any) -> dict[str, Any]:
         "broken_modules": [],
         "processes": [process()],
         "pools": [pool()],
+        "client_workers": [],
         **fields,
     }
 
@@ -160,3 +161,18 @@ def test_a_pool_that_may_not_grow_says_why() -> None:
     text = told(document(pools=[pool(autoscale=autoscale)]), "mail")
     assert "follows its load: 9 tasks wait; vetoed: CPU pressure is 80 %" in text
     assert "grows as soon as the host has CPU and memory to spare" in text
+
+
+def test_a_client_worker_is_explained_with_what_waits_for_it() -> None:
+    worker = {
+        "name": "mars-7",
+        "host": "mars",
+        "pid": 7,
+        "written_ms": 0,
+        "activities": {"mail": {"running": 1, "concurrency": 4}},
+        "backlog": {"pending": 3, "in_flight": 1, "oldest_s": 12.0},
+    }
+    text = told(document(client_workers=[worker]), "mars-7")
+    assert "mail: 1 of 4 tasks run" in text
+    assert "3 tasks wait" in text
+    assert "mars-7" in names(document(client_workers=[worker]))

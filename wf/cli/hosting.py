@@ -5,18 +5,25 @@ from __future__ import annotations
 import time
 
 from wf.cli import exits, output, session
+from wf.client import Client
+from wf.messages import JsonObject
+from wf.monitor.client_workers import client_workers
 from wf.monitor.status import of_all_hosts
 
 
 def hosts(target: session.Target, *, json: bool) -> int:
-    """All of them, from whichever host one asks."""
-    found = session.run(target, lambda client: of_all_hosts(client.port))
+    """All of them, from whichever host one asks; and the workers without a supervisor."""
+
+    async def work(client: Client) -> tuple[list[JsonObject], list[JsonObject]]:
+        return await of_all_hosts(client.port), await client_workers(client.port)
+
+    found, workers = session.run(target, work)
     if json:
-        output.print_json(found)
-    elif not found:
-        output.note("no supervisor has told of itself in the last minute")
+        output.print_json([*found, *({"kind": "client worker", **one} for one in workers)])
+    elif not found and not workers:
+        output.note("no supervisor and no client worker has told of itself in the last minute")
     else:
         from wf.cli import hosts_view
 
-        output.print_rich(hosts_view.view(found, time.time_ns() // 1_000_000))
+        output.print_rich(hosts_view.view(found, time.time_ns() // 1_000_000, workers))
     return exits.OK

@@ -16,12 +16,16 @@ Entry = Mapping[str, Any]
 SILENT_AFTER_S = 15.0  # three times what a monitor waits between two entries
 SHOWN_CHARACTERS = 80
 POOL_COLUMNS = ("HOST", "SUPERVISOR", "POOL", "STATE", "READY", "ACTIVITIES")
+CLIENT_WORKER_COLUMNS = ("HOST", "CLIENT WORKER", "RUNNING", "TOLD", "ACTIVITIES")
 QUEUE_COLUMNS = ("ACTIVITY", "PENDING", "OLDEST", "IN FLIGHT", "REDELIVERED")
 TROUBLE = ("failed", "degraded", "unable", "paused")
 
 
-def view(entries: Sequence[Entry], now_ms: int) -> RenderableType:
-    """`entries` as they are in POOL_STATUS (docs/protocol.md), or whatever lies there."""
+def view(
+    entries: Sequence[Entry], now_ms: int, client_workers: Sequence[Entry] = ()
+) -> RenderableType:
+    """`entries` and `client_workers` as they are in POOL_STATUS (docs/protocol.md), or whatever
+    lies there."""
     whole = [entry for entry in entries if _is_whole(entry)]
     rows = [_host(one, now_ms) if _is_whole(one) else _unreadable(one) for one in entries]
     columns = ("HOST", "SUPERVISOR", "STATE", "UP", "WORKERS", "TOLD", "TROUBLE")
@@ -33,7 +37,17 @@ def view(entries: Sequence[Entry], now_ms: int) -> RenderableType:
     waiting = list(_waiting(entries))
     if waiting:
         parts += ["", table(None, QUEUE_COLUMNS, waiting)]
+    if client_workers:
+        rows = [_client_worker(one, now_ms) for one in client_workers]
+        parts += ["", table(None, CLIENT_WORKER_COLUMNS, rows)]
     return Group(*parts)
+
+
+def _client_worker(entry: Entry, now_ms: int) -> tuple[Any, ...]:
+    figures = entry["activities"].values()
+    running, most = (sum(one[key] for one in figures) for key in ("running", "concurrency"))
+    told = f"{_seconds(max(0.0, (now_ms - entry['written_ms']) / 1000))} ago"
+    return entry["host"], entry["name"], f"{running}/{most}", told, ", ".join(entry["activities"])
 
 
 def _is_whole(entry: Entry) -> bool:

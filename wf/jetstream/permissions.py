@@ -49,7 +49,7 @@ def permissions(role: str) -> Permissions:
 def worker_permissions(activities: Sequence[str]) -> Permissions:
     """Those of a worker of these activities and no others."""
     own = [subject for activity in activities for subject in _serving(activity)]
-    return Permissions((*own, *reading("KV_ACTIVITY_CATALOG")), ("_INBOX_worker.>",))
+    return Permissions((*own, *_ANY_WORKER), ("_INBOX_worker.>",))
 
 
 def _reading_results(activity: str) -> str:
@@ -71,8 +71,9 @@ def _serving(activity: str) -> tuple[str, ...]:
     )
 
 
+_ANY_WORKER = (subjects.worker_status("*"), *reading("KV_ACTIVITY_CATALOG"))
 _PUBLISH = {
-    "worker": (*_serving("*"), *reading("KV_ACTIVITY_CATALOG")),
+    "worker": (*_serving("*"), *_ANY_WORKER),
     "client": (
         "workflow.start.>",
         "workflow.signal.received.>",

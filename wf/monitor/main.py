@@ -16,6 +16,7 @@ from wf.jetstream import client, connection
 from wf.jetstream.client import JetStream
 from wf.monitor.backlog import Backlog, Figures
 from wf.monitor.channel import Channel, open_channel
+from wf.monitor.client_workers import ClientWorkers
 from wf.monitor.deaths import Reporter
 from wf.monitor.status import Status
 from wf.slots import Phase, open_writer
@@ -58,9 +59,8 @@ class Monitor:
         self._slot = open_writer(child.slot_fd, 0, child.generation, time.monotonic())
         self._reporter = Reporter(port, self._settled)
         self._activities: list[str] = []
-        self._backlog = Backlog(
-            port, lambda: self._activities, self._tell_backlog, self._tell_unread
-        )
+        self._client_workers = ClientWorkers(port)
+        self._backlog = Backlog(port, self._watched, self._tell_backlog, self._tell_unread)
         self._troubles = Troubles(port, self._tell_trouble)
         self._status = Status(port, child.settings.supervisor.name, self._backlog)
 
@@ -72,7 +72,12 @@ class Monitor:
             loop.add_signal_handler(number, hearing.cancel)
         parts = {
             loop.create_task(part)
-            for part in (self._tick(), self._backlog.run(), self._status.run())
+            for part in (
+                self._tick(),
+                self._backlog.run(),
+                self._client_workers.run(),
+                self._status.run(),
+            )
         }
         self._slot.enter(Phase.RUNNING)
         self._channel.send({"event": "ready"})
@@ -102,10 +107,20 @@ class Monitor:
             self._troubles.look()
             await asyncio.sleep(TICK_S)
 
+    def _watched(self) -> list[str]:
+        """The activities of this host's pools, and those of client workers anywhere."""
+        return list(dict.fromkeys([*self._activities, *self._client_workers.activities]))
+
     def _tell_backlog(self, figures: dict[str, Figures], missing: list[str]) -> None:
         if not self._channel.is_behind():
-            told = {"event": "backlog", "activities": figures, "missing": missing}
-            self._channel.send(told)
+            self._channel.send(
+                {
+                    "event": "backlog",
+                    "activities": figures,
+                    "missing": missing,
+                    "workers": self._client_workers.latest,
+                }
+            )
 
     def _tell_unread(self, reason: str) -> None:
         if not self._channel.is_behind():

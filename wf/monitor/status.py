@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 from loguru import logger
 
-from wf import gate
+from wf import gate, subjects
 from wf.errors import BrokerError, MessageError
 from wf.jetstream import paging, topology
 from wf.jetstream.port import Accepted, Outgoing, Port
@@ -76,7 +76,8 @@ async def of_all_hosts(port: Port) -> list[dict[str, Any]]:
     """Every host's entry that is not expired, by key; of what cannot be read, its `key` and why it
     is `unreadable`. Raises BrokerError."""
     prefix = f"$KV.{topology.POOL_STATUS_BUCKET}."
-    known = await port.subjects(topology.POOL_STATUS, f"{prefix}>")
+    named = await port.subjects(topology.POOL_STATUS, f"{prefix}>")
+    known = [name for name in named if not name.startswith(subjects.worker_status(""))]
     found: dict[str, dict[str, Any]] = {}
     async for page in paging.last_pages(port, topology.POOL_STATUS, known):
         for subject, one in page.items():

@@ -31,6 +31,7 @@ from wf.signature import read_signature
 from wf.slots import NO_PLACE, Phase, SlotWriter, open_writer
 from wf.troubles import Troubles
 from wf.worker.catalog import Presence, announce
+from wf.worker.client_status import ClientStatus
 from wf.worker.drain import Station, drain
 from wf.worker.held import Held
 from wf.worker.imported import Imported
@@ -174,6 +175,8 @@ class Worker:
         if await self._announced():
             self._start(self._presence.run())
             self._start(self._publisher.run())
+            if not self._child.supervisor_pid:  # else the supervisor tells of it
+                self._start(ClientStatus(self._port, self._lanes).run())
             self._start(self._leases.run())
             self._start(return_surplus(self._lanes, self._port))
             for station in self._stations:

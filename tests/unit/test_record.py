@@ -83,7 +83,7 @@ def test_an_outbox_is_published_when_every_event_of_its_commit_is_acked() -> Non
     assert not records.is_published(COMMIT, {"EVENTS": 9})
 
 
-@pytest.mark.parametrize("key", ["workflow", "version", "frames", "runs", "timers", "status"])
+@pytest.mark.parametrize("key", ["id", "workflow", "version", "frames", "runs", "status"])
 def test_what_a_state_has_set_apart_is_not_missing_from_it(key: str) -> None:
     snapshot: dict[str, Any] = {"id": "i", "workflow": "w", "namespace": "n", "version": "1"}
     snapshot |= {"status": "running", "frames": {}, "runs": {}, "timers": {}}

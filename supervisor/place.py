@@ -33,6 +33,7 @@ class Place:
     next_start: float = 0.0  # monotonic seconds; in the past: as soon as may be
     last_exit: LastExit | None = None
     stuck: Counter[str] = field(default_factory=Counter)  # how often its processes were, by kind
+    trouble: str | None = None  # why no process could be started
     held: bool = False  # the operator has drained it: it stays empty
     renew_below: int = 0  # processes of an earlier generation are to be replaced
 

@@ -7,13 +7,16 @@ its file descriptors, its process group, its standard input.
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import os
 import signal
 import socket
 import sys
 import traceback
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -117,8 +120,7 @@ def _fork(
 ) -> tuple[int, int]:
     assert_single_threaded()
     supervisor_pid = os.getpid()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    _flush()
     # Blocked across the fork: a signal must not meet the child while it still has our handlers.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
     try:
@@ -127,7 +129,12 @@ def _fork(
             _be_child(run, supervisor_pid if dies_with_us else None, keep)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    return pid, os.pidfd_open(pid)
+    try:
+        return pid, os.pidfd_open(pid)
+    except OSError:  # no descriptor left: a child that we cannot watch must not run unseen
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
 
 
 def _be_child(run: Callable[[], int], supervisor_pid: int | None, keep: Iterable[int]) -> NoReturn:
@@ -157,6 +164,7 @@ def _clean_up(supervisor_pid: int | None, keep: Iterable[int]) -> None:
             os._exit(0)
     _close_descriptors(keep)
     _stdin_from_null()
+    _forget_exit_handlers()
     # Last: from here on a signal ends us, or reaches the handlers that the entry point installs.
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
@@ -177,13 +185,33 @@ def _stdin_from_null() -> None:
 
 
 def _leave(status: int) -> NoReturn:
-    # Not sys.exit: the parent's atexit handlers and finally blocks are not ours to run.
+    # Not sys.exit: the parent's finally blocks are not ours to run; its handlers are forgotten.
     try:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        atexit._run_exitfuncs()
+        _flush()
         streams.finish()
     finally:
         os._exit(status)
+
+
+def _flush() -> None:
+    """A reader that is gone, or a stream that was closed, is no reason to fail."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+
+
+def _forget_exit_handlers() -> None:
+    """What the parent registered to run at its end is not ours; what we register from now on is.
+
+    Private names, held by tests/process/test_hooks.py: there is no other way to tell them apart.
+    """
+    atexit._clear()
+    weakref.finalize._registry.clear()  # type: ignore[attr-defined]
+    weakref.finalize._registered_with_atexit = False  # type: ignore[attr-defined]
+    pools = sys.modules.get("multiprocessing.util")
+    if pools is not None:
+        atexit.register(pools._exit_function)
 
 
 def _prctl(option: int, value: int) -> None:

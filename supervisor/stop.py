@@ -7,6 +7,7 @@ import signal
 
 from loguru import logger
 
+from supervisor.orphans import children
 from supervisor.restart import Cause
 from supervisor.spec import MONITOR, STAGES
 from supervisor.tree import Tree
@@ -54,15 +55,10 @@ def sweep_leftovers(guard: int) -> int:
     Only our own children are listed, and none is reaped in between: no pid can be a stranger's.
     """
     count = 0
-    while children := _children():
-        for pid in children:
+    while found := children():
+        for pid in found:
             os.kill(pid, signal.SIGKILL)
-        for pid in children:
+        for pid in found:
             os.waitpid(pid, 0)
-        count += sum(1 for pid in children if pid != guard)
+        count += sum(1 for pid in found if pid != guard)
     return count
-
-
-def _children() -> list[int]:
-    with open(f"/proc/self/task/{os.getpid()}/children") as file:
-        return [int(pid) for pid in file.read().split()]

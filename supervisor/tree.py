@@ -18,6 +18,7 @@ from supervisor.backlog import Backlog
 from supervisor.deaths import Deaths
 from supervisor.loop import Loop
 from supervisor.memory import MemoryKiller
+from supervisor.orphans import Orphans
 from supervisor.place import LastExit, Place, Pool
 from supervisor.process import READY, STARTING, Process, describe
 from supervisor.restart import (
@@ -71,6 +72,7 @@ class Tree:
         self.places: dict[str, Place] = {}
         self.pools: dict[str, Pool] = {}
         self.processes: dict[int, Process] = {}
+        self._orphans = Orphans()
         self.helpers: dict[int, Callable[[int], None]] = {}  # pid → what to do with its status
         self.closing = False  # the supervisor ends: nothing is started any more
         self.fatal: Fatal | None = None
@@ -212,8 +214,10 @@ class Tree:
             spawned = self._launch(place.spec, generation)
         except OSError as error:  # no process, memory or descriptor to be had at this moment
             place.next_start = now + 1.0
+            place.trouble = f"no process could be started: {error}"
             logger.bind(child=place.spec.name, error=str(error)).error("process.start.failed")
             return None
+        place.trouble = None
         boot_s = self._timing.boot_timeout_s or place.spec.boot_s
         process = Process(place.spec, generation, spawned, now, boot_deadline=now + boot_s)
         self.processes[spawned.pid] = process
@@ -266,16 +270,22 @@ class Tree:
 
     def reap(self, now: float) -> None:
         """Collect every child that has ended, adopted orphans too."""
+        self._orphans.look(self.processes, self.helpers, self._reap_all(now), now)
+
+    def _reap_all(self, now: float) -> set[int]:
+        """The pids of all that have ended."""
+        died: set[int] = set()
         while True:
             try:
                 ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             except ChildProcessError:
-                return
+                return died
             if ended is None:
-                return
+                return died
             process = self.processes.get(ended.si_pid)
             if process is not None:
                 process.kill()  # what it has started and left behind; before its pid is free
+            died.add(ended.si_pid)
             _, raw, usage = os.wait4(ended.si_pid, 0)
             status = os.waitstatus_to_exitcode(raw)
             if process is not None:

@@ -46,7 +46,10 @@ def _pools(tree: Tree, now: float) -> list[Trouble]:
 
 
 def _processes(tree: Tree) -> list[Trouble]:
-    return [
+    not_started = [
+        Trouble(place.spec.name, place.trouble) for place in tree.places.values() if place.trouble
+    ]
+    return not_started + [
         Trouble(process.spec.name, text)
         for process in tree.processes.values()
         if process.state == READY

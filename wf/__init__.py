@@ -1,6 +1,6 @@
 """wf: what activity modules and clients import.
 
-from wf import activity, Context, Retry, NonRetryable, ActivityError, Client
+from wf import activity, Context, Retry, NonRetryable, ActivityError, Client, on_start, on_stop
 """
 
 from __future__ import annotations
@@ -10,12 +10,22 @@ from typing import TYPE_CHECKING, Any
 from wf.activity import activity
 from wf.context import Context
 from wf.errors import ActivityError, NonRetryable
+from wf.hooks import on_start, on_stop
 from wf.retry import Retry
 
 if TYPE_CHECKING:
     from wf.client import Client
 
-__all__ = ["ActivityError", "Client", "Context", "NonRetryable", "Retry", "activity"]
+__all__ = [
+    "ActivityError",
+    "Client",
+    "Context",
+    "NonRetryable",
+    "Retry",
+    "activity",
+    "on_start",
+    "on_stop",
+]
 
 
 def __getattr__(name: str) -> Any:

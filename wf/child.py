@@ -83,7 +83,8 @@ class Child:
         self._report({"event": "lost", "what": what[:3000]})
 
     def failed(self, cause: str, error: str) -> None:
-        """About to exit because of `cause`: "import", "config" or "broker"; status shows it."""
+        """About to exit because of `cause` ("import", "config", "start" or "broker"); status shows
+        it."""
         self._report({"event": "failed", "cause": cause, "error": error[-3000:]})
 
     def _report(self, message: dict[str, object]) -> None:
@@ -91,8 +92,8 @@ class Child:
             return
         try:
             os.write(self.report_fd, orjson.dumps(message) + b"\n")  # < PIPE_BUF: atomic
-        except (BrokenPipeError, BlockingIOError):
-            return  # the supervisor is gone or busy; a missed line is not worth dying for
+        except OSError:
+            return  # the supervisor is gone or busy, or an activity closed it: not worth dying for
 
 
 def trouble_report(problems: Sequence[str], unable: bool) -> dict[str, object]:

@@ -8,6 +8,7 @@ socket is sent to without waiting, and where neither is allowed the kernel is as
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import io
 import os
 import select
@@ -19,6 +20,7 @@ from collections import deque
 from collections.abc import Callable
 
 HELD_BYTES = 1024 * 1024  # kept for a reader that is slow; lines that come then are dropped
+OWN_DESCRIPTORS = 64  # from this number on
 _STILL_FULL_S = 1.0
 
 Send = Callable[[memoryview], int]  # how many bytes were taken; BlockingIOError: none, for now
@@ -69,6 +71,11 @@ class Outlet(io.RawIOBase):
         content = bytes(data)  # type: ignore[call-overload]  # any buffer
         self.put(content)
         return len(content)
+
+    def keep_apart(self) -> None:
+        """Take a descriptor of our own, out of the way of those who close the first few."""
+        with contextlib.suppress(OSError):  # none left: the standard one will do
+            self._fd = fcntl.fcntl(self._fd, fcntl.F_DUPFD_CLOEXEC, OWN_DESCRIPTORS)
 
     # What goes out
 

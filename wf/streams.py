@@ -32,6 +32,10 @@ class Stream(io.TextIOWrapper):
         )
         self.outlet = outlet
 
+    def close(self) -> None:
+        """It stays open: an activity that closes it must not break the next one's `print`."""
+        self.flush()
+
 
 class _Now:
     """The streams of this process."""
@@ -68,6 +72,13 @@ def allow_threads() -> None:
     which must have one thread when it forks: it calls `flush_held`."""
     for outlet in _now.outlets:
         outlet.threads = True
+
+
+def keep_apart() -> None:
+    """Write to descriptors of our own: whoever closes 1 and then opens a socket would get our
+    lines in it."""
+    for outlet in _now.outlets:
+        outlet.keep_apart()
 
 
 def tell_dropped(notice: Callable[[int], bytes]) -> None:

@@ -97,6 +97,12 @@ class RealPool:
     def start(self) -> float:
         """Start it and wait until everything is ready; the seconds that it took."""
         begun = time.monotonic()
+        self.launch()
+        self.wait_ready()
+        return time.monotonic() - begun
+
+    def launch(self) -> None:
+        """Start it."""
         with self.log.open("ab") as log:
             self.supervisor = subprocess.Popen(
                 [sys.executable, *self.command],
@@ -106,8 +112,6 @@ class RealPool:
                 env=self.environment,
                 preexec_fn=end_with_the_tests,
             )
-        self.wait_ready()
-        return time.monotonic() - begun
 
     def wait_ready(self) -> None:
         """Every place of the tree is filled with a process that says it is ready."""

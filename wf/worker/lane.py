@@ -32,6 +32,7 @@ class Lane:
     running: dict[Held, None] = field(default_factory=dict)  # in order of their start
     stuck: dict[Held, float] = field(default_factory=dict)  # reported, but not ended; since when
     unreadable: dict[int, Delivery] = field(default_factory=dict)  # on their way to DEAD_LETTERS
+    lacking: int = 0  # places for which the host has no thread
     draining: bool = False
     slot: SlotWriter = field(default_factory=unseen)
     solitude: Solitude = field(default_factory=Solitude)  # of the whole process
@@ -41,6 +42,11 @@ class Lane:
     @property
     def name(self) -> str:
         return self.definition.name
+
+    @property
+    def places(self) -> int:
+        """How many calls can run at once now."""
+        return self.policy.concurrency - self.lacking
 
     @property
     def most_held(self) -> int:
@@ -106,7 +112,9 @@ class Lane:
             return 0
         if len(self.held) >= UNSTORED_LIMIT + len(self.waiting) + len(self.running):
             return 0
-        places = self.policy.concurrency - len(self.stuck)
+        places = self.places - len(self.stuck)
+        if places <= 0 and self.lacking:
+            return 0  # what would wait here can run elsewhere
         return places + self.prefetch.target - len(self.waiting) - len(self.running)
 
     def freed(self) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 import uvloop
 from loguru import logger
 
-from wf import log
+from wf import hooks, log, streams
 from wf.activity import ActivityDefinition
 from wf.builtin import configuration
 from wf.child import EXIT_BROKER, EXIT_CONFIG, Child
@@ -30,6 +30,7 @@ from wf.jetstream.port import Port
 from wf.signature import read_signature
 from wf.slots import NO_PLACE, Phase, SlotWriter, open_writer
 from wf.troubles import Troubles
+from wf.worker import lifespan
 from wf.worker.catalog import Presence, announce
 from wf.worker.client_status import ClientStatus
 from wf.worker.drain import Station, drain
@@ -53,6 +54,7 @@ from wf.worker.watch import Watch, task_limit
 
 LEAVE_S = 0.5
 _WARM_UP_ROUNDS = 10  # the interpreter specialises a function after eight calls
+EXIT_START = 1  # a hook of the start failed: another time it may not
 EXIT_BUG = 70  # EX_SOFTWARE: a part of the worker itself failed
 
 
@@ -81,9 +83,11 @@ def run(child: Child) -> int:
     """Serve the child's activities until asked to stop; the exit status."""
     log.configure_child(child)
     if child.supervisor_pid:
+        streams.keep_apart()
         offer_to_the_memory_killer()
     configuration.use(child.settings)
     before = frozenset(sys.modules)
+    hooks.forget()
     try:
         definitions = load_definitions(child.modules, child.activities)
     except ConfigError as error:
@@ -121,6 +125,24 @@ def _import_failed(child: Child, text: str) -> int:
 async def _work(child: Child, definitions: Sequence[ActivityDefinition], imported: Imported) -> int:
     stopping = Stopping()
     stopping.on_signals(asyncio.get_running_loop())
+    if (failure := await lifespan.begin(stopping)) is not None:
+        logger.bind(pool=child.pool, error=failure).error("worker.start_hook.failed")
+        child.failed("start", failure)
+        return EXIT_START
+    try:
+        return await _serve(child, definitions, imported, stopping)
+    finally:
+        await lifespan.end(child.grace() - stopping.since_s())
+
+
+async def _serve(
+    child: Child,
+    definitions: Sequence[ActivityDefinition],
+    imported: Imported,
+    stopping: Stopping,
+) -> int:
+    if stopping.requested:  # by a signal, while the hooks ran
+        return stopping.status
     try:
         port = await client.connect(
             connection.from_settings(child.settings, "worker"), role="worker", name=child.name
@@ -151,6 +173,7 @@ class Worker:
         self._port = port
         self._stopping = stopping
         self._parts: set[asyncio.Task[None]] = set()
+        self._shortages: dict[str, str] = {}  # of threads, by activity; "": over
         workers = sum(pool.most for pool in child.settings.pools.values())
         self._publisher = Publisher(port, self._stored, self._fault, share_of_batches(workers))
         self._stations = [self._station(definition) for definition in definitions]
@@ -258,7 +281,13 @@ class Worker:
             worker=f"{socket.gethostname()}/{self._child.name}",
         )
         lane = Lane(definition, policy, results, Prefetch(policy.concurrency, policy.prefetch))
-        runner = Runner(lane, self._publisher.report, self._fault, self._port)
+        runner = Runner(
+            lane,
+            self._publisher.report,
+            self._fault,
+            self._port,
+            lambda trouble: self._shortages.update({definition.name: trouble}),
+        )
         puller = Puller(lane, runner, self._port, self._publisher.report)
         return Station(lane, runner, puller)
 
@@ -270,8 +299,11 @@ class Worker:
             self._stopping,
             limit=task_limit(pool.max_tasks, random.random()),
             max_memory=pool.max_memory,
-            troubles=Troubles(self._port, self._child.troubled, self._presence.problems).look,
+            troubles=Troubles(self._port, self._child.troubled, self._problems).look,
         )
+
+    def _problems(self) -> list[str]:
+        return [*self._presence.problems(), *filter(None, self._shortages.values())]
 
     def _stored(self, lane: Lane, held: Held) -> None:
         """A task's result is safe, and the task is acknowledged."""

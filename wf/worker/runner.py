@@ -23,7 +23,7 @@ from wf.worker.deadlines import Deadlines
 from wf.worker.held import Held, Stop, make_context
 from wf.worker.lane import Lane
 from wf.worker.liveness import DETAILS_BYTES, Watcher
-from wf.worker.threads import Threads, frame_of
+from wf.worker.threads import RETRY_S, Threads, frame_of
 
 YIELD_S = 0.005  # calls that never wait let the loop turn this often
 
@@ -37,8 +37,14 @@ class Runner:
     """
 
     def __init__(
-        self, lane: Lane, report: Report, fault: Callable[[BaseException], None], port: Port
+        self,
+        lane: Lane,
+        report: Report,
+        fault: Callable[[BaseException], None],
+        port: Port,
+        tell: Callable[[str], None] = lambda trouble: None,
     ) -> None:
+        """`tell` hears of a shortage of threads, and of its end as ""."""
         self._lane = lane
         self._report = report
         self._fault = fault
@@ -50,6 +56,8 @@ class Runner:
         self._places: set[asyncio.Task[None]] = set()
         self._threads: Threads | None = None
         self._thread_of: dict[Held, int] = {}
+        self._tell = tell
+        self._retry: asyncio.TimerHandle | None = None  # when threads were lacking
         if not lane.definition.is_async:
             self._threads = Threads(self._loop, lane.name, lane.policy.concurrency)
 
@@ -79,6 +87,8 @@ class Runner:
     async def close(self) -> None:
         """End the places, and the threads that are idle."""
         self._deadlines.close()
+        if self._retry is not None:
+            self._retry.cancel()
         if self._threads is not None:
             self._threads.close()
         places = list(self._places)
@@ -161,6 +171,7 @@ class Runner:
             lane.waiting
             and len(lane.running) + len(lane.stuck) < lane.policy.concurrency
             and lane.solitude.may_start(lane.waiting[0])
+            and self._has_thread(threads)
         ):
             held = lane.waiting.popleft()
             held.started_s = time.monotonic()
@@ -170,6 +181,38 @@ class Runner:
                 lambda held=held: self._call_in_thread(held),  # type: ignore[misc]
                 lambda outgoing, held=held: self._thread_ended(held, outgoing),  # type: ignore[misc]
             )
+
+    def _has_thread(self, threads: Threads) -> bool:
+        """Whether a call can begin; what the host does not give is asked for again later."""
+        has_room = threads.has_room()
+        lane = self._lane
+        if threads.lacking != lane.lacking:
+            if bool(threads.lacking) != bool(lane.lacking):
+                self._tell_of_threads(threads)
+            lane.lacking = threads.lacking
+        if not has_room and threads.shortage and self._retry is None:
+            self._retry = self._loop.call_later(RETRY_S, self._try_again)
+        return has_room
+
+    def _try_again(self) -> None:
+        self._retry = None
+        if not self._lane.draining:
+            self._start_threads()
+            self._lane.freed()
+
+    def _tell_of_threads(self, threads: Threads) -> None:
+        lane = self._lane
+        if not threads.shortage:
+            logger.bind(activity=lane.name).info("threads.enough")
+            self._tell("")
+            return
+        has = lane.policy.concurrency - threads.lacking
+        logger.bind(activity=lane.name, has=has, error=threads.shortage).warning("threads.lacking")
+        self._tell(
+            f"{lane.name} has {has} of {lane.policy.concurrency} threads ({threads.shortage}):"
+            " raise the limit of the host (TasksMax, pids.max, ulimit -u, memory) or lower"
+            " concurrency"
+        )
 
     def _call_in_thread(self, held: Held) -> Outgoing:
         lane = self._lane

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 
 from loguru import logger
 
@@ -17,6 +18,7 @@ class Stopping:
         self._event = asyncio.Event()
         self.status = EXIT_OK
         self._signals = 0
+        self._requested_s = 0.0
 
     def on_signals(self, loop: asyncio.AbstractEventLoop) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -31,6 +33,7 @@ class Stopping:
             return
         self.status = status
         self._event.set()
+        self._requested_s = time.monotonic()
         logger.bind(reason=reason, status=status).info("worker.stopping")
 
     @property
@@ -41,6 +44,10 @@ class Stopping:
     @property
     def requested(self) -> bool:
         return self._event.is_set()
+
+    def since_s(self) -> float:
+        """How long ago it was asked to stop; 0.0: it was not."""
+        return time.monotonic() - self._requested_s if self._requested_s else 0.0
 
     async def wait(self) -> None:
         await self._event.wait()

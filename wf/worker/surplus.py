@@ -38,14 +38,21 @@ def take_surplus(lane: Lane, now_s: float) -> list[Held]:
     """
     if lane.solitude.closed:
         return _all_but_alone(lane)
+    if lane.places <= 0:  # the host has no thread for it: others may have
+        return _newest(lane, 0)
     oldest = next(iter(lane.running), None)
     if oldest is None or not lane.waiting or lane.prefetch.fixed is not None:
         return []
     lane.prefetch.at_least(now_s - oldest.started_s)
-    if len(lane.running) + len(lane.stuck) < lane.policy.concurrency:
+    if len(lane.running) + len(lane.stuck) < lane.places:
         return []  # a place is free: what waits starts with the next turn of the loop
+    return _newest(lane, lane.prefetch.target)
+
+
+def _newest(lane: Lane, keep: int) -> list[Held]:
+    """Remove what waits, newest first, until only `keep` are left."""
     surplus: list[Held] = []
-    while len(lane.waiting) > lane.prefetch.target and _may_go(lane, lane.waiting[-1]):
+    while len(lane.waiting) > keep and _may_go(lane, lane.waiting[-1]):
         held = lane.waiting.pop()
         lane.forget(held)
         surplus.append(held)

@@ -1,4 +1,4 @@
-"""A pool of daemon threads for `def` activities.
+"""A pool of daemon threads for `def` activities: as many as are wanted, or as the host gives.
 
 Unlike concurrent.futures: a thread that never returns does not keep the process from ending, and
 the results of many calls reach the event loop with one wake-up.
@@ -20,6 +20,9 @@ Call = Callable[[], Any]
 Done = Callable[[Any], None]
 
 
+RETRY_S = 1.0  # after the host had no thread to give
+
+
 class Threads:
     """At most `limit` threads, made as they are needed."""
 
@@ -32,18 +35,43 @@ class Threads:
         self._wake_sent = False
         self._threads: list[threading.Thread] = []
         self._open = 0  # calls given and not yet handed back
+        self.shortage = ""  # why there are fewer threads than wanted; "": there are enough
+        self._again_s = 0.0  # when to ask the host again
+
+    @property
+    def lacking(self) -> int:
+        """How many of the wanted threads the host did not give."""
+        return self._limit - len(self._threads) if self.shortage else 0
+
+    def has_room(self) -> bool:
+        """Whether one more call would begin at once; a thread is made for it if need be."""
+        if self._open < len(self._threads):
+            return True
+        return len(self._threads) < self._limit and self._add_thread()
 
     def submit(self, call: Call, done: Done) -> None:
-        """Run `call` (which must not raise) in a thread; `done(result)` then runs on the loop."""
+        """Run `call` (which must not raise) in a thread; `done(result)` then runs on the loop.
+
+        Ask `has_room` before.
+        """
         self._open += 1
-        if self._open > len(self._threads) and len(self._threads) < self._limit:
-            number = len(self._threads)
-            thread = threading.Thread(
-                target=self._serve, name=f"{self._name}-{number}", daemon=True
-            )
-            self._threads.append(thread)
-            thread.start()
         self._calls.put((call, done))
+
+    def _add_thread(self) -> bool:
+        if self.shortage and self._loop.time() < self._again_s:
+            return False
+        thread = threading.Thread(
+            target=self._serve, name=f"{self._name}-{len(self._threads)}", daemon=True
+        )
+        try:
+            thread.start()
+        except (RuntimeError, MemoryError) as error:  # a limit of the host: pids, ulimit, memory
+            self.shortage = str(error) or type(error).__name__
+            self._again_s = self._loop.time() + RETRY_S
+            return False
+        self._threads.append(thread)
+        self.shortage = ""
+        return True
 
     def close(self) -> None:
         """Let idle threads end. One that runs ends after its call, or with the process."""

@@ -58,7 +58,15 @@ class Watch:
                 self._stopping.request(EXIT_OK, "the supervisor is gone")
             self._look_for_stuck(time.monotonic())
             if self._max_memory and ticks % MEMORY_TICKS == 0:
-                self._look_at_memory(await asyncio.to_thread(private_bytes))
+                await self._measure_memory()
+
+    async def _measure_memory(self) -> None:
+        try:
+            used = await asyncio.to_thread(private_bytes)
+        except (RuntimeError, OSError) as error:  # no thread, no descriptor: another time
+            logger.bind(error=str(error)).debug("worker.memory_not_measured")
+        else:
+            self._look_at_memory(used)
 
     def stored(self) -> None:
         """One more result is stored."""

@@ -32,6 +32,10 @@ CAUSES: dict[str, tuple[str, str]] = {
         "it ended by itself while it was at work",
         "read its last lines in the log; `wf dead-letters list` shows tasks that kill workers",
     ),
+    "task": (
+        "it ended by itself while tasks ran, which answer for it",
+        "`wf dead-letters list` shows tasks that kill workers",
+    ),
     "hang": (
         "it was alive but did not get on, so it was dumped and ended",
         "its stacks are in the log: look there for what blocks",

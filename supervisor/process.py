@@ -174,12 +174,16 @@ class Process:
 
     def ended(self, status: int, now: float) -> Exit:
         """What its end means. `status` as os.waitstatus_to_exitcode gives it."""
+        cause = self._cause(status)
         return Exit(
             at=now,
-            cause=self._cause(status),
+            cause=cause,
             was_ready=self.ready_at is not None,
             made_progress=self.done > 0,
             ready_for_s=0.0 if self.ready_at is None else now - self.ready_at,
+            by_task=cause is Cause.CRASH
+            and self.spec.is_worker
+            and any(task.runs for task in self.tasks()),
         )
 
     def _cause(self, status: int) -> Cause:

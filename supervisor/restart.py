@@ -22,6 +22,7 @@ class Cause(StrEnum):
     MEMORY = "memory"
     RECYCLE = "recycle"  # asked to be started afresh
     OPERATOR = "operator"  # stopped by us, because somebody wanted it
+    TASK = "task"  # in a breaker only: a crash while tasks ran, which answer for it themselves
 
 
 # Ends that nobody is to blame for: no backoff, no entry in the breaker's window.
@@ -40,6 +41,7 @@ class Exit:
     was_ready: bool
     made_progress: bool  # finished at least one task
     ready_for_s: float = 0.0  # how long it had been ready
+    by_task: bool = False  # it crashed while tasks ran: each may kill `crash_limit` workers
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,8 @@ class Policy:
     stable_s: float = 60.0  # so long ready is as good as progress
     boots: int = 8  # an engine process that fails so often in a row before it is ready is given up
     intensity: int = 10  # more crashes and failed boots than this within the window are too many
+    task_intensity: int = 60  # the same for crashes while tasks ran: twenty poison tasks at once
+    task_max_delay_s: float = 0.5  # after such a crash: the tasks that are well must not wait long
     window_s: float = 60.0
     slow_intensity: int = 5  # the same for hangs and for ends by lack of memory
     slow_window_s: float = 600.0
@@ -85,6 +89,8 @@ def after_exit(failures: int, exit_: Exit, policy: Policy, draw: float) -> Resta
     if count == 1 and exit_.was_ready:
         return RestartDecision(0.0, count, "first failure after ready")
     longest = policy.broker_max_delay_s if exit_.cause is Cause.BROKER else policy.max_delay_s
+    if exit_.by_task:
+        longest = policy.task_max_delay_s
     ceiling = min(longest, policy.first_delay_s * 2.0 ** min(count - 1, 30))
     return RestartDecision(draw * ceiling, count, f"failure {count} in a row")
 
@@ -123,19 +129,24 @@ def too_many(breaker: Breaker, now: float, size: int, policy: Policy) -> Cause |
     """The cause that has used up its budget in a pool of `size` places; None while all are within.
 
     config: none is allowed, for every place would fail alike. boot, crash: `intensity`, or three
-    for each place, within the window. hang, memory: `slow_intensity`, or one for each place, within
-    the slow window. broker, recycle, operator: no limit, nobody is to blame.
+    for each place, within the window; task: the same with `task_intensity`. hang, memory:
+    `slow_intensity`, or one for each place, within the slow window. broker, recycle, operator: no
+    limit, nobody is to blame.
     """
-    quick = slow = 0
+    quick = slow = tasks = 0
     for at, cause in breaker.failures:
         if cause is Cause.CONFIG and at == now:
             return cause
         if cause in _SLOW:
             slow += at > now - policy.slow_window_s
+        elif cause is Cause.TASK:
+            tasks += at > now - policy.window_s
         else:
             quick += at > now - policy.window_s
     latest = breaker.failures[-1][1] if breaker.failures else None
     if quick > max(policy.intensity, 3 * size) or slow > max(policy.slow_intensity, size):
+        return latest
+    if tasks > max(policy.task_intensity, 3 * size):
         return latest
     return None
 
@@ -146,7 +157,8 @@ def after_failure(breaker: Breaker, exit_: Exit, size: int, policy: Policy) -> B
         return breaker
     since = exit_.at - max(policy.window_s, policy.slow_window_s)
     recent = tuple(failure for failure in breaker.failures if failure[0] > since)
-    breaker = replace(breaker, failures=(*recent, (exit_.at, exit_.cause)))
+    cause = Cause.TASK if exit_.by_task else exit_.cause
+    breaker = replace(breaker, failures=(*recent, (exit_.at, cause)))
     if breaker.state(exit_.at) == "open":
         return breaker
     probe_failed = breaker.open_until is not None

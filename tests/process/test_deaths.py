@@ -197,3 +197,22 @@ def test_when_the_monitor_dies_too_its_successor_reports(mortal: MortalPool) -> 
     os.kill(monitor["pid"], signal.SIGKILL)
     assert mortal.until_started(name, attempt=2)
     assert mortal.client.wait(name, timeout_s=15).output == name
+
+
+@pytest.fixture
+def brief(tmp_path: Path) -> Iterator[MortalPool]:
+    """One worker, ack_wait of 3 s: what was under way to a worker that died comes after that."""
+    yield from pool_with(tmp_path, 'ack_wait = "3s"\n')
+
+
+def test_several_tasks_that_kill_are_each_set_aside_and_the_others_go_on(brief: MortalPool) -> None:
+    good = []
+    for n in range(20):
+        if n % 4 == 0:
+            brief.start(f"bad-{n}", "kills")
+        good.append(brief.start(f"good-{n}", "returns"))
+    for name in good:
+        assert brief.client.wait(name, timeout_s=20).output == name
+    brief.until(lambda: len(brief.letters()) == 5, "each bad one is set aside")
+    assert len(brief.logged("worker.died.with.tasks")) <= 18  # three for each, and a little more
+    assert brief.logged("pool.degraded") == []

@@ -235,3 +235,14 @@ def test_an_open_breaker_always_ends_and_never_forgets_why(
         if breaker.open_until is not None:
             assert breaker.cause is not None
             assert breaker.open_until <= now + POLICY.max_open_s
+
+
+def test_crashes_while_tasks_ran_have_a_budget_of_their_own_and_short_pauses() -> None:
+    breaker = Breaker()
+    by_task = Exit(100.0, Cause.CRASH, True, made_progress=False, by_task=True)
+    for _ in range(POLICY.task_intensity):
+        breaker = after_failure(breaker, by_task, 1, POLICY)
+    assert breaker.state(100.0) == "closed"
+    assert after_failure(breaker, by_task, 1, POLICY).state(100.0) == "open"
+    assert after_failure(breaker, ended(), 1, POLICY).state(100.0) == "closed"
+    assert after_exit(20, by_task, POLICY, draw=1.0).delay_s == POLICY.task_max_delay_s

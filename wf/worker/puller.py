@@ -35,32 +35,56 @@ class Puller:
         """Pull until stopped."""
         lane = self._lane
         room = await lane.wait_for_room()
-        if not room:
-            return
-        self._pull = pull = await self._port.pull(
-            topology.ACTIVITY_TASKS, topology.consumer_name(lane.name), window=room
-        )
         while room:
+            pull = self._pull or await self._open(room)
             pull.resize(room)
             deliveries = await pull.next(room, shrink=True)
             if not deliveries:
                 return  # stopped
-            self.take(deliveries)
             coming = max(0, room - len(deliveries))
-            if coming and lane.room() <= 0:
+            if self.take(deliveries, pausing=True):
+                await self._settle(pull)
+                coming = 0
+            elif coming and lane.room() <= 0:
                 pull.resize(coming := 0)  # others may have them
             room = await lane.wait_for_room(coming)
+
+    async def _open(self, room: int) -> Pull:
+        self._pull = await self._port.pull(
+            topology.ACTIVITY_TASKS, topology.consumer_name(self._lane.name), window=room
+        )
+        return self._pull
+
+    async def _settle(self, pull: Pull) -> None:
+        """A task is to run alone, and may be the worker's end: what is under way comes before, so
+        that the slot knows of it and it can be handed back."""
+        self._pull = None
+        try:
+            self.take(await pull.stop())
+        finally:
+            self._lane.solitude.resume()
 
     async def stop(self) -> list[Delivery]:
         """Ask for no more; what was delivered and not taken."""
         return await self._pull.stop() if self._pull is not None else []
 
-    def take(self, deliveries: list[Delivery]) -> None:
-        """Hold the tasks, and start what has a place."""
+    def take(self, deliveries: list[Delivery], *, pausing: bool = False) -> bool:
+        """Hold the tasks, and start what has a place.
+
+        `pausing`: a task that is to run alone does not start before `Solitude.resume`; True then.
+        """
         self._lane.slot.taken(time.monotonic())
+        alone = self._lane.alone
+        solitude, before = self._lane.solitude, len(alone)
+        if pausing:
+            solitude.pause()
         for delivery in deliveries:
             self._take_one(delivery)
+        paused = pausing and len(alone) > before
+        if pausing and not paused:
+            solitude.resume()
         self._runner.offer()
+        return paused
 
     def _take_one(self, delivery: Delivery) -> None:
         lane = self._lane

@@ -24,6 +24,7 @@ class Solitude:
     offer: Callable[[], None] = lambda: None  # tasks may have become free to start, in any lane
     closed: bool = False  # something waits to run alone, or does
     current: Held | None = None
+    paused: int = 0  # so many pullers let come first what is under way
 
     def may_start(self, held: Held) -> bool:
         return not self.closed or held is self.current
@@ -34,6 +35,15 @@ class Solitude:
         self.closed = True
         self.advance()
 
+    def pause(self) -> None:
+        """Nothing begins to run alone until `resume`."""
+        self.paused += 1
+
+    def resume(self) -> None:
+        self.paused -= 1
+        if self.closed:
+            self.advance()
+
     def gone(self, held: Held) -> None:
         """A task is acknowledged or was given away: it may be the turn of the next."""
         if held is self.current:
@@ -43,7 +53,7 @@ class Solitude:
 
     def advance(self) -> None:
         """Let the next one start once nothing else runs; let everybody start when there is none."""
-        if self.current is not None or any(lane.draining for lane in self.lanes):
+        if self.paused or self.current is not None or any(lane.draining for lane in self.lanes):
             return
         if any(lane.stuck or lane.started() for lane in self.lanes):
             return

@@ -21,6 +21,7 @@ from orchestrator.machine import Command, Dispatch, Send, SetTimer, Transition, 
 from orchestrator.offline import MAX_EVENTS, Offline, publish
 from orchestrator.record import Commit
 from orchestrator.stubs import Answer, read_stubs
+from wf import subjects
 from wf.jetstream.port import Stored
 
 JsonObject = dict[str, Any]
@@ -96,7 +97,8 @@ class Crashing(Offline):
             sends=[(one.kind, one.body) for one in commands if isinstance(one, Send)],
         )
         value = records.encode(self.snapshot, commit)
-        record = records.decode(Stored("", value, headers=None, sequence=1, timestamp_ms=0))
+        subject = subjects.state(self.snapshot["id"])
+        record = records.decode(Stored(subject, value, headers=None, sequence=1, timestamp_ms=0))
         if record.snapshot != self.snapshot or record.commit is None:
             self.wrong.append("the stored snapshot is not the one that was decided")
             return []

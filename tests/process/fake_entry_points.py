@@ -74,7 +74,8 @@ def run(child: Child) -> int:
         return _serve(child, what)
     if what == "busy":
         reply = f"$JS.ACK.ACTIVITY_TASKS.activity-{child.pool}.1.7.7.0.0"
-        slot.started(7, reply, time.monotonic() - 60.0, time.monotonic() + 60.0)
+        place = slot.hold(7, reply)
+        slot.started(place, time.monotonic() - 60.0, time.monotonic() + 60.0)
     child.progress(1)
     return _serve(child, what)
 
@@ -82,7 +83,8 @@ def run(child: Child) -> int:
 def _stuck(child: Child, slot: slots.SlotWriter, what: str) -> int:
     """Ready, and then not as it should be."""
     if what == "overdue":
-        slot.started(7, "reply", time.monotonic() - 20.0, time.monotonic() - 11.0)
+        place = slot.hold(7, "reply")
+        slot.started(place, time.monotonic() - 20.0, time.monotonic() - 11.0)
     slot.enter(slots.Phase.DRAINING if what == "wishes-to-leave" else slots.Phase.RUNNING)
     child.ready()
     while True:

@@ -6,7 +6,7 @@ import pytest
 from orchestrator import lifecycle, outbox, record
 from orchestrator.record import Commit
 from tests.support.machine import Driver, define
-from wf import cloudevents
+from wf import cloudevents, subjects
 from wf.jetstream import topology
 
 
@@ -147,7 +147,7 @@ def test_a_commit_that_was_stored_gives_the_same_events_as_the_one_that_was_made
     encoded = [(*one[:3], orjson.Fragment(orjson.dumps(one[3])), one[4]) for one in made.history]
     fresh = Commit(1, "t", history=encoded, lifecycle=True)
     value = record.encode(driver.state, fresh)
-    stored = record.decode(record.Stored("s", value, None, 1, 1)).commit
+    stored = record.decode(record.Stored(subjects.state("i-1"), value, None, 1, 1)).commit
     wanted = lifecycle.messages(driver.state, made)
     assert lifecycle.messages(driver.state, fresh) == wanted
     assert lifecycle.messages(driver.state, stored) == wanted

@@ -67,7 +67,8 @@ def test_the_first_trouble_is_in_the_first_line_and_all_are_below() -> None:
     status: dict[str, Any] = {
         "name": "p", "pid": 1, "uptime_s": 1.0, "state": "running", "broker": "nats://x",
         "reload_error": [], "restart_needed": [], "processes": [], "pools": [],
-        "broken_modules": [], "data_lost": {"what": "all is gone", "ago_s": 3.0},
+        "broken_modules": [], "client_workers": [],
+        "data_lost": {"what": "all is gone", "ago_s": 3.0},
         "troubles": [
             {"who": "pool a", "what": "failed"},
             {"who": "worker b #0", "what": "not connected"},

@@ -7,12 +7,15 @@ from typing import Any
 from orchestrator.machine import applied, compensating, inputs
 from orchestrator.machine.errors import runtime_error
 from orchestrator.machine.step import TERMINAL, Step
-from wf.messages import COMPLETED, SIGNS
+from wf.messages import COMPLETED, EXPIRED, HEARTBEAT, OVERDUE, REDELIVERED, STARTED
 
 JsonObject = dict[str, Any]
 
 VERBS = frozenset({"cancel", "suspend", "resume"})  # of an instance that has not ended
 RETRY = "retry"  # of one that has (retrying.py)
+
+_ENDED = 3  # the rank of a failure, a fault, and whatever there is one of only
+_RANKS = {OVERDUE: 0, STARTED: 1, HEARTBEAT: 1, EXPIRED: 2, REDELIVERED: 2, COMPLETED: 4}
 
 
 def reason_to_ignore(snapshot: JsonObject, event: JsonObject) -> str | None:
@@ -96,17 +99,16 @@ def catch_up(step: Step) -> None:
 def hold(step: Step, event: JsonObject) -> str | None:
     """Keep an event until the instance is resumed; why not, when one for it is kept already.
 
-    A success takes the place of a failure of the same run: it would have won at any time. What is
-    said of a run that has not ended (liveness.py) may not hold any more then: anything replaces it.
+    One takes the place of another only if it ranks higher: it must not come back after that one.
     """
-    reason = inputs.unfit(step, event) if step.definition is not None else None
+    reason = inputs.unfit(step, event)
     if reason is not None:
         return reason
-    key = inputs.INPUTS[event["kind"]].held_under
+    key = inputs.held_under(event)
     held: list[JsonObject] = step.snapshot["held"]
     for index, other in enumerate(held):
-        if key in other and other[key] == event[key]:
-            if not _counts_more(event, other):
+        if inputs.held_under(other) == key and other[key] == event[key]:
+            if _rank(event) <= _rank(other):
                 return "duplicate"
             held = [*held[:index], *held[index + 1 :]]
             break
@@ -117,7 +119,7 @@ def hold(step: Step, event: JsonObject) -> str | None:
     return None
 
 
-def _counts_more(event: JsonObject, other: JsonObject) -> bool:
-    """Whether `event` takes the place of `other`, which came first and is about the same."""
-    outcome, before = event.get("outcome"), other.get("outcome")
-    return (outcome == COMPLETED and before != COMPLETED) or before in SIGNS
+def _rank(event: JsonObject) -> int:
+    """How firm is what an event says of its run. A success would have won at any time. Silence
+    (liveness.py) is the first that may not hold any more when the instance is resumed."""
+    return _RANKS.get(event["outcome"], _ENDED) if event["kind"] == "result" else _ENDED

@@ -1,7 +1,8 @@
 """Which module takes which kind of event of an instance that exists (start and command apart).
 
 Each says why an event has no effect, and applies one that has. `held_under` is what an event that
-comes while the instance is suspended is kept by: one only for each such name.
+comes while the instance is suspended is kept by: one only for each value of this key, among the
+kinds that have the same (an end of a run may come as each of three).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ class Input(NamedTuple):
 
 
 INPUTS: dict[str, Input] = {
-    "result": Input(results.result_to_ignore, results.apply_result, "run"),
+    "result": Input(results.result_to_ignore, results.apply_result, "run", results.unfit),
     "fault": Input(results.fault_to_ignore, results.apply_fault, "run"),
     "child": Input(children.reason_to_ignore, children.apply, "run"),
     "event": Input(listening.reason_to_ignore, listening.apply, "match", listening.unfit),
@@ -41,6 +42,11 @@ def reason_to_ignore(snapshot: JsonObject, event: JsonObject) -> str | None:
 def apply(step: Step, event: JsonObject) -> str | None:
     """Apply an event that is not to be ignored; why it is all the same, with nothing changed."""
     return INPUTS[event["kind"]].apply(step, event)
+
+
+def held_under(event: JsonObject) -> str:
+    """The key of the event that tells it from all others that may be held with the same key."""
+    return INPUTS[event["kind"]].held_under
 
 
 def unfit(step: Step, event: JsonObject) -> str | None:

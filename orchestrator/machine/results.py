@@ -62,10 +62,16 @@ def _result(snapshot: JsonObject, run: JsonObject, event: JsonObject) -> str | N
     return liveness.reason_to_ignore(run, event) if outcome in SIGNS else None
 
 
+def unfit(step: Step, event: JsonObject) -> str | None:
+    """Why a result that is not to be ignored by what is open has no effect, held or not."""
+    return "duplicate" if liveness.is_known(step, event) else None
+
+
 def apply_result(step: Step, event: JsonObject) -> str | None:
     """Apply a result that is not to be ignored; why it is all the same."""
-    if liveness.is_known(step, event):
-        return "duplicate"
+    reason = unfit(step, event)
+    if reason is not None:
+        return reason
     if event["outcome"] == COMPLETED:
         calling.succeed(step, str(event["run"]), event["attempt"], event.get("output"))
     elif liveness.is_sign_of_life(event):

@@ -5,6 +5,7 @@ A mutation is a context manager that breaks one rule. To add one, write it and d
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
@@ -31,6 +32,7 @@ from orchestrator.timer_cap import TimerCap
 from tests.simulation.plan import Wish
 from wf.jetstream import sweeper, topology
 from wf.jetstream.port import Accepted, Unknown
+from wf.messages import SIGNS
 
 Breaking = Callable[[], Iterator[Any]]
 
@@ -365,6 +367,24 @@ def forget_redundant_commands() -> Iterator[Any]:
         return found
 
     with patch.object(control, "reason_to_ignore", forgetful):
+        yield
+
+
+WATCHED = tuple(
+    Wish(f"i{n}", "watched", n, 0.5 * n, False, ((3.0, "suspend"), (20.0, "resume")))
+    for n in range(8)
+)
+
+
+@mutation(wishes=WATCHED, workers=1, troubles=8)
+def let_what_was_held_come_back() -> Iterator[Any]:
+    """As it was: of what is held about a run each takes the place of the other, again and again."""
+    rank = control._rank
+
+    def restless(event: dict[str, Any]) -> float:
+        return math.nan if event.get("outcome") in SIGNS else rank(event)
+
+    with patch.object(control, "_rank", restless):
         yield
 
 

@@ -57,9 +57,10 @@ async def test_an_event_comes_out_whenever_the_orchestrator_dies(
 
 
 async def test_a_client_publishes_what_it_says(js: JetStream, nats_server: RealServer) -> None:
-    client = Client(js)
-    event = await client.emit("com.example.paid", {"n": 1}, source="/shop", subject="4711", id="e")
-    await client.emit("com.example.paid", {"n": 1}, source="/shop", subject="4711", id="e")
+    async with await Client.connect(servers=nats_server.url) as client:
+        said = {"source": "/shop", "subject": "4711", "id": "e"}
+        event = await client.emit("com.example.paid", {"n": 1}, **said)
+        await client.emit("com.example.paid", {"n": 1}, **said)
     assert await events(js) == [event]
     assert (event["subject"], event["source"], event["id"]) == ("4711", "/shop", "e")
 

@@ -86,7 +86,7 @@ async def dead_letters(js: JetStream, kind: str) -> list[Stored]:
     [
         (
             b"workflow.activity.completed.i.a",
-            b'{"v": 1, "run": 1, "attempt": 1, "outcome": []}',
+            b'{"v": 1, "run": 1, "outcome": []}',
             "outcome",
         ),
         (b"workflow.start.a\x01b", b'{"v": 9}', "version 9"),

@@ -174,21 +174,23 @@ async def test_a_start_that_another_commits_meanwhile_is_not_taken_for_an_expire
     lagged: list[str] = []
 
     def lagging(made: Engine) -> None:
-        last_many = made.js.last_many
+        last_some = made.js.last_some
 
         async def told() -> bool:
             return bool(await history(js, "i") and await history(js, "j"))
 
-        async def late(stream: str, names: list[str]) -> dict[str, Stored]:
+        async def late(
+            stream: str, names: list[str], limit_bytes: int
+        ) -> tuple[dict[str, Stored], bool]:
             if stream == topology.WORKFLOW_HISTORY and not go.is_set():
                 go.set()
                 await eventually(told, what="the history")
             if stream == topology.WORKFLOW_STATES and not lagged:
                 lagged.append(stream)
-                return {}
-            return await last_many(stream, names)
+                return {}, True
+            return await last_some(stream, names, limit_bytes)
 
-        made.js.last_many = late  # type: ignore[assignment, method-assign]
+        made.js.last_some = late  # type: ignore[assignment, method-assign]
 
     async with engine(nats_server, prepare=slow_states(go, topology.ACTIVITY_TASKS)) as a:
         await start(js, "two", "i", {"n": 1})

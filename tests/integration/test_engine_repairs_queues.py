@@ -281,8 +281,8 @@ async def test_with_a_crowd_held_none_waits_for_its_minute(
 EVERY_READ = {
     f"last {topology.WORKFLOW_STATES}",
     f"last {topology.WORKFLOW_HISTORY}",
-    f"last_many {topology.WORKFLOW_STATES}",
-    f"last_many {topology.WORKFLOW_HISTORY}",
+    f"last_some {topology.WORKFLOW_STATES}",
+    f"last_some {topology.WORKFLOW_HISTORY}",
     f"ack_floor {topology.WORKFLOW_EVENTS}",
     "publish_core",
 }
@@ -306,7 +306,7 @@ def silent_once(failed: set[str], armed: list[bool]) -> Any:
 
             setattr(made.js, name, call)
 
-        for name in ("last", "last_many", "ack_floor", "publish_core"):
+        for name in ("last", "last_some", "ack_floor", "publish_core"):
             failing(name)
 
     return prepare

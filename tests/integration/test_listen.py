@@ -266,7 +266,7 @@ async def test_the_broker_is_restarted_while_instances_listen(broker: RealServer
 
 # --- crashes ----------------------------------------------------------------------------------
 
-POINTS = 34
+POINTS = 36
 
 
 async def check(js: JetStream, instance: str, output: Any) -> None:

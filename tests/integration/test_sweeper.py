@@ -44,7 +44,8 @@ async def take(js: JetStream, stream: str, consumer: str, count: int) -> list[De
     async with asyncio.timeout(10):
         while len(taken) < count:
             taken += await pull.next(count - len(taken))
-    await pull.stop()
+    for left in await pull.stop():  # the pull has asked for more meanwhile
+        js.nak(left)
     return taken
 
 

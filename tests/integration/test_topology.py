@@ -290,6 +290,9 @@ async def test_buckets_of_an_earlier_version_are_closed_in_place(
 async def test_from_where_on_the_engines_subjects_are_its_own_is_kept_with_the_stream(
     js: JetStream, nats_server: RealServer
 ) -> None:
+    assert await own_from(js) == 1  # of a stream that this version has made
+    config = (await js.api(f"STREAM.INFO.{EVENTS}"))["config"]
+    await js.api(f"STREAM.UPDATE.{EVENTS}", {**config, "metadata": {}})
     old = [Outgoing(subjects.start("default", "order"), b"{}") for _ in range(7)]
     await js.publish(EVENTS, old)
     assert await own_from(js) == 8

@@ -44,7 +44,9 @@ async def mend_stream(
     answer, None when there was nothing to do. A new one counts from `first_seq`, if that is given.
     Raises BrokerRefused."""
     if info is None:
-        config = {**asset.config, "first_seq": first_seq} if first_seq else asset.config
+        config = {**asset.config, **asset.at_first}
+        if first_seq:
+            config["first_seq"] = first_seq
         made = await _apply(js, f"STREAM.CREATE.{asset.name}", config)
         logger.bind(stream=asset.name).info("stream.created")
         return made

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from wf.jetstream.topology import WORKFLOW_EVENTS, Api
-
-OWN_FROM = "wf_own_from"  # in the metadata of WORKFLOW_EVENTS
+from wf.jetstream.topology import OWN_FROM, WORKFLOW_EVENTS, Api
 
 
 async def own_from(js: Api) -> int:
     """The first sequence of WORKFLOW_EVENTS for which that holds.
 
     Earlier versions sent these messages under the subjects of clients. What they stored is believed
-    still, and where that ends is kept with the stream. Raises BrokerError.
+    still, and where that ends is kept with the stream: a new one is made with it. Raises
+    BrokerError.
     """
     info = await js.api(f"STREAM.INFO.{WORKFLOW_EVENTS}")
     config = info["config"]

@@ -53,6 +53,9 @@ SCHEDULED_TIMERS = "workflow.timer.scheduled.>"
 MAX_DELIVERIES = "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES"
 TERMINATED = "$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED"
 
+# In the metadata of WORKFLOW_EVENTS: from which sequence on what only the engine says has subjects
+# of its own (wf/jetstream/own_subjects.py).
+OWN_FROM = "wf_own_from"
 PARTITIONS = 16
 _EVENT_TOKENS = 5  # of the subject of an event about an instance, without its partition
 OLDEST_SERVER = (2, 15)
@@ -99,6 +102,7 @@ class StreamAsset:
     name: str
     config: Config
     consumers: tuple[ConsumerAsset, ...] = field(default=())
+    at_first: Config = field(default_factory=dict)  # what only a new one gets
 
 
 class Api(Protocol):
@@ -218,7 +222,10 @@ def _events() -> StreamAsset:
         },
     )
     return StreamAsset(
-        stream.name, stream.config, (_reader(WORKFLOW_EVENTS, ORCHESTRATOR, filter_subject=""),)
+        stream.name,
+        stream.config,
+        (_reader(WORKFLOW_EVENTS, ORCHESTRATOR, filter_subject=""),),
+        at_first={"metadata": {OWN_FROM: "1"}},
     )
 
 

@@ -15,7 +15,7 @@ from loguru import logger
 
 from orchestrator.catalog import Catalog
 from wf.errors import BrokerError
-from wf.jetstream.assurance import Assurance, loss
+from wf.jetstream.assurance import Assurance, Found, loss
 from wf.jetstream.port import Port
 
 TICK_S = 1.0
@@ -54,6 +54,7 @@ class Upkeep:
         self._lost = lost
         self._due_s = 0.0
         self._wanted = asyncio.Event()
+        self._anew = False  # streams are not what they were, and not all of it is taken anew
         self.problems: list[str] = []  # of the last look, each with its remedy
 
     async def run(self) -> None:
@@ -67,7 +68,7 @@ class Upkeep:
             if loop.time() < self._due_s and not self._port.troubles():
                 continue
             try:
-                await self.look()
+                await self._look_on()
             except BrokerError as error:
                 self.problems = [str(error)]
             self._due_s = loop.time() + LOOK_S
@@ -87,13 +88,32 @@ class Upkeep:
 
     async def look(self, *, strict: bool = False) -> None:
         """Once. Raises BrokerError without an answer; `strict` as in Assurance.look."""
-        found = await self._assurance.look(strict=strict)
-        if found.renewed:
-            await self._take_anew(found.renewed)
+        found = await self._see(strict=strict)
+        if self._anew:
+            await self._take_anew()
         self.problems = [*found.problems, *await self._catalog.ensure()]
         await self._redeploy()
 
-    async def _take_anew(self, streams: frozenset[str]) -> None:
+    async def _look_on(self) -> None:
+        """`look`; and while it waits for an answer, what it waits for may go, and is made again."""
+        looking = asyncio.ensure_future(self.look())
+        try:
+            while not looking.done():
+                await asyncio.wait({looking}, timeout=TICK_S)
+                if not looking.done():
+                    await self._see()
+            looking.result()
+        finally:
+            looking.cancel()
+
+    async def _see(self, *, strict: bool = False) -> Found:
+        found = await self._assurance.look(strict=strict)
+        if found.renewed:
+            self._tell(found.renewed)
+            self._anew = True
+        return found
+
+    def _tell(self, streams: frozenset[str]) -> None:
         log = logger.bind(streams=sorted(streams))
         gone = loss(streams)
         if gone:
@@ -101,4 +121,12 @@ class Upkeep:
             self._lost(gone)
         else:
             log.warning("broker.streams_renewed")
-        await self._renewed()
+
+    async def _take_anew(self) -> None:
+        """No look finds the same loss again: what fails here is owed, and done with the next."""
+        self._anew = False
+        try:
+            await self._renewed()
+        except BaseException:
+            self._anew = True
+            raise

@@ -192,7 +192,8 @@ def _entry(key: str, stored: Stored | None) -> Entry:
     if stored is None or stored.is_marker:
         return Entry(key, triggering.empty(), 0 if stored is None else stored.sequence)
     try:
-        return Entry(key, messages.decode(stored.data, stored.subject), stored.sequence)
+        state = triggering.checked(messages.decode(stored.data, stored.subject))
+        return Entry(key, state, stored.sequence)
     except MessageError as error:  # put there by hand; events must go on
         text = stored.data[:1000].decode("utf-8", "backslashreplace")
         logger.bind(key=key, error=str(error), text=text).error("trigger.collection.unreadable")

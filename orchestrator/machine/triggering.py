@@ -27,6 +27,7 @@ from orchestrator.expressions import DEFAULT_LIMITS, Expression
 from orchestrator.machine.correlation import digest, same
 from orchestrator.machine.filtering import UNFIT, has_attributes
 from wf import messages
+from wf.errors import MessageError
 
 JsonObject = dict[str, Any]
 
@@ -95,6 +96,39 @@ def identity(event: JsonObject) -> str:
 def empty() -> JsonObject:
     """The state of a key under which nothing is collected yet."""
     return messages.collection_body(seen=[], open=[], done=[])
+
+
+def checked(state: JsonObject) -> JsonObject:
+    """`state` as it was read. Raises MessageError when it is no state of a key."""
+    lists = [state.get(name) for name in ("seen", "open", "done")]
+    if not all(isinstance(one, list) for one in lists):
+        raise MessageError("`seen`, `open` and `done` must be arrays")
+    if not all(_is_entry(one, str) for one in state["seen"]):
+        raise MessageError("`seen` must have pairs of a sequence and an identity")
+    if not all(_is_set(one) for one in (*state["open"], *state["done"])):
+        raise MessageError("`open` and `done` must have sets of `values` and `events`")
+    if not all(isinstance(one.get("version"), str) and one["events"] for one in state["done"]):
+        raise MessageError("each set in `done` must have events and a `version`")
+    return state
+
+
+def _is_set(one: Any) -> bool:
+    return (
+        isinstance(one, dict)
+        and isinstance(one.get("values"), dict)
+        and isinstance(one.get("events"), dict)
+        and all(
+            position.isdecimal() and _is_entry(entry, dict)
+            for position, entry in one["events"].items()
+        )
+    )
+
+
+def _is_entry(one: Any, what: type) -> bool:
+    match one:
+        case [int(), event]:
+            return isinstance(event, what)
+    return False
 
 
 class Taken(NamedTuple):

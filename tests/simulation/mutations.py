@@ -12,7 +12,19 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
-from orchestrator import collector, engine, main, publisher, sending, sends, store
+from orchestrator import apply as applying
+from orchestrator import (
+    collector,
+    engine,
+    faulting,
+    inbound,
+    main,
+    publisher,
+    sending,
+    sends,
+    service,
+    store,
+)
 from orchestrator import record as records
 from orchestrator.admission import Admission
 from orchestrator.collector import Collector
@@ -27,9 +39,11 @@ from orchestrator.outbox import Outbox
 from orchestrator.parking import Parking
 from orchestrator.places import Places
 from orchestrator.publisher import Publisher
+from orchestrator.service import Service
 from orchestrator.store import Store, Written
 from orchestrator.timer_cap import TimerCap
 from tests.simulation.plan import Wish
+from wf.errors import MessageError
 from wf.jetstream import sweeper, topology
 from wf.jetstream.port import Accepted, Unknown
 from wf.messages import SIGNS
@@ -293,6 +307,104 @@ def acquit_before_the_commit() -> Iterator[Any]:
 def forget_who_was_suspected() -> Iterator[Any]:
     """What is held against an event is known to one process only."""
     with patch.object(Journal, "_read", lambda self: {}):
+        yield
+
+
+RAISING = tuple(Wish(f"raises{n}", "raises", n % 5, 0.3 * n, False, ()) for n in range(10))
+
+
+@mutation(wishes=RAISING)
+def let_out_what_sealing_raises() -> Iterator[Any]:
+    """No fault takes the place of an event whose outcome cannot be encoded."""
+
+    def hopeless(items: Any, attempt: Any, error: Exception) -> Any:
+        raise error
+
+    with patch.object(applying, "without_culprit", hopeless):
+        yield
+
+
+@mutation(wishes=RAISING)
+def blame_the_state_for_what_sealing_raises() -> Iterator[Any]:
+    """What an event has led to is taken for a stored state that is none."""
+
+    def unjust(items: Any, attempt: Any, error: Exception) -> Any:
+        raise records.StateUnusable(str(error))
+
+    with patch.object(applying, "without_culprit", unjust):
+        yield
+
+
+@mutation(wishes=RAISING)
+def forget_the_evidence_of_a_fault() -> Iterator[Any]:
+    """An event that raises is replaced, and nobody can see what it was."""
+    replaced = faulting.without_culprit
+
+    def bare(items: Any, attempt: Any, error: Exception) -> Any:
+        found = replaced(items, attempt, error)
+        for item in found:
+            if item.event["kind"] == "fault":
+                item.event.pop("evidence", None)
+        return found
+
+    with patch.object(applying, "without_culprit", bare):
+        yield
+
+
+@mutation(litter=60)
+def drop_what_cannot_be_read() -> Iterator[Any]:
+    """It is acked, and no dead letter tells of it."""
+
+    async def drop(self: Service, unreadable: Any) -> None:
+        self._guard.acquit(named(unreadable.delivery))
+        self._port.ack(unreadable.delivery)
+
+    with patch.object(Service, "_set_aside", drop):
+        yield
+
+
+@mutation(litter=60)
+def keep_what_cannot_be_read() -> Iterator[Any]:
+    """It is set aside, and comes again for ever."""
+    set_aside = Service._set_aside
+
+    async def keep(self: Service, unreadable: Any) -> None:
+        with patch.object(self._port, "ack", self._port.nak):
+            await set_aside(self, unreadable)
+
+    with patch.object(Service, "_set_aside", keep):
+        yield
+
+
+@mutation(litter=60)
+def read_without_care() -> Iterator[Any]:
+    """What breaks the protocol ends whoever reads it."""
+
+    def careless(delivery: Any, own_from: int = 0) -> Any:
+        found = inbound.read(delivery, own_from)
+        if isinstance(found, inbound.Unreadable):
+            raise MessageError(found.reason)
+        return found
+
+    with patch.object(service, "read", careless):
+        yield
+
+
+@mutation(litter=60)
+def believe_what_clients_say_of_the_engine() -> Iterator[Any]:
+    """A place, a matched event or a parent counts, whoever names it."""
+    with patch.object(inbound, "_refuse_what_is_the_engines", lambda kind, body: None):
+        yield
+
+
+@mutation(litter=60)
+def pass_over_events_that_are_none() -> Iterator[Any]:
+    """CloudEvents that cannot be read leave no trace."""
+
+    async def nothing(self: Correlator, delivery: Any, reason: str) -> None:
+        pass
+
+    with patch.object(Correlator, "_set_aside", nothing):
         yield
 
 

@@ -38,6 +38,7 @@ class Plan:
     lost: float  # share of messages that never arrive
     stale_s: float  # how far a replica may be behind
     poison: bool  # some events kill whoever applies them
+    litter: int  # messages from strangers that are none
     wishes: tuple[Wish, ...]
 
 
@@ -53,6 +54,13 @@ def draw(random: Random) -> Plan:
         for n in range(random.choice((1, 2, 7))):
             at_s = random.uniform(0, chaos_s / 2)
             wishes.append(Wish(f"poison{n}", "poison", n % 4, at_s, False, ()))
+    more = Random()
+    more.setstate(random.getstate())  # drawn aside: what a seed stood for before stays the same
+    litter = more.choice((1, 10, 60)) if more.random() < 0.1 else 0
+    if more.random() < 0.1:
+        for n in range(more.choice((1, 2, 7))):
+            at_s = more.uniform(0, chaos_s / 2)
+            wishes.append(Wish(f"raises{n}", "raises", n % 5, at_s, False, ()))
     return Plan(
         orchestrators=random.choice((1, 1, 2)),
         workers=random.choice((1, 2)),
@@ -68,6 +76,7 @@ def draw(random: Random) -> Plan:
         lost=harsh * random.choice((0.0, 0.01, 0.05)),
         stale_s=random.choice((0.0, 0.0, 0.5)),
         poison=poison,
+        litter=litter,
         wishes=tuple(wishes),
     )
 

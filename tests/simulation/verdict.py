@@ -13,7 +13,7 @@ from orchestrator.definition.nodes import Task
 from orchestrator.fold import fold, ordered
 from orchestrator.machine import TERMINAL
 from orchestrator.record import Record
-from tests.simulation import beside, flows, line
+from tests.simulation import beside, flows, line, litter
 from tests.simulation.plan import Wish
 from wf import subjects
 from wf.errors import MessageError
@@ -86,9 +86,13 @@ def problems(world: World) -> Iterator[str]:
     yield from line.left(world.broker.streams[topology.WORKFLOW_PLACES])
     yield from _triggered(world)
     letters = world.broker.streams[topology.DEAD_LETTERS].messages.values()
-    yield from _poison(world, Counter(_instance(data) for data in {m.data for m in letters}))
-    if any(m.subject.startswith(("dead.engine", "dead.message")) for m in letters):
-        yield f"unexpected dead letters: {[m.subject for m in letters]}"
+    yield from _bad(world, Counter(_instance(data) for data in {m.data for m in letters}))
+    messages = [m.data for m in letters if m.subject.startswith("dead.message.")]
+    yield from litter.problems(world.litter, messages)
+    bugs = {m.subject for m in letters if m.subject.startswith("dead.engine.")}
+    expected = {f"dead.engine.{wish.instance}" for wish in world.plan.wishes if _raises(wish)}
+    if bugs - expected:
+        yield f"unexpected dead letters: {sorted(bugs)}"
 
 
 def _instance(letter: bytes) -> str | None:
@@ -96,11 +100,16 @@ def _instance(letter: bytes) -> str | None:
     return found
 
 
-def _poison(world: World, letters: Counter[str | None]) -> Iterator[str]:
-    """Each event that kills is set aside once, and has killed no process of a place twice."""
+def _raises(wish: Wish) -> bool:
+    return wish.flow == "raises"
+
+
+def _bad(world: World, letters: Counter[str | None]) -> Iterator[str]:
+    """Each event that kills or raises is set aside once, and has killed no process of a place
+    twice."""
     for wish in world.plan.wishes:
-        if wish.flow == "poison" and letters[wish.instance] != 1:
-            yield f"{wish.instance} kills, and has {letters[wish.instance]} dead letters"
+        if wish.flow in flows.BAD and letters[wish.instance] != 1:
+            yield f"{wish.instance} is bad, and has {letters[wish.instance]} dead letters"
     for (process, instance), deaths in world.poisoned.items():
         if deaths > 1:
             yield f"{instance} has killed {process} {deaths} times"
@@ -176,6 +185,8 @@ def _triggered(world: World) -> Iterator[str]:
     told: set[str] = set()
     types: dict[str, set[str]] = {}
     for message in stream.messages.values():
+        if (stream.name, message.sequence) in world.litter.stored_ones:
+            continue
         event = orjson.loads(message.data)
         if event["type"] in ("placed", "paid"):
             told.add(event["id"])

@@ -28,9 +28,10 @@ from orchestrator.definition import canonical_bytes
 from orchestrator.machine import TERMINAL
 from orchestrator.main import Orchestrator
 from orchestrator.trial import Fall, Piece
-from tests.simulation import adversary, beside, flows, verdict
+from tests.simulation import adversary, bad, beside, flows, verdict
 from tests.simulation.client import Client
 from tests.simulation.ledger import Ledger
+from tests.simulation.litter import Scattered
 from tests.simulation.loop import LIFE, Life, Stuck, VirtualLoop
 from tests.simulation.network import SimulatedBroker, Unkind
 from tests.simulation.plan import Plan, draw
@@ -45,6 +46,7 @@ from wf.child import Child
 from wf.definitions import EVENTS_BEFORE
 from wf.errors import BrokerError
 from wf.jetstream import topology
+from wf.jetstream.own_subjects import OWN_FROM
 from wf.jetstream.port import Outgoing
 from wf.settings import Settings
 
@@ -140,6 +142,7 @@ class World:
         self._trying = False
         self._convicted: set[str] = set()
         self.poisoned: Counter[tuple[str, str]] = Counter()  # deaths of a process of an instance
+        self.litter = Scattered()
 
     # Telling
 
@@ -167,14 +170,17 @@ class World:
         self.broker = SimulatedBroker(self._network, self.wall_ms, self.random, self.plan.stale_s)
         await self._furnish()
         ledger = Ledger(self.problem)
-        self.broker.watchers.append(ledger)
+        self.broker.watchers += [ledger, self.litter]
         if self._traced:
             self.broker.watchers.append(Tracer(self))
         self._populate()
         self.client = Client(await connect(self.broker))
         for process in self.processes:
             process.start()
-        asking = asyncio.create_task(self.client.run(self.plan.wishes))
+        asking = asyncio.gather(
+            self.client.run(self.plan.wishes),
+            *([self.litter.scatter(self)] if self.plan.litter else ()),
+        )
         await adversary.haunt(self)
         self._end_of_troubles()
         await asking
@@ -189,7 +195,8 @@ class World:
     async def _furnish(self) -> None:
         """Streams and definitions, made while everything is calm."""
         for stream in topology.assets(self._settings):
-            self.broker.api(f"STREAM.CREATE.{stream.name}", stream.config)
+            marked = {**stream.config, "metadata": {OWN_FROM: "1"}}
+            self.broker.api(f"STREAM.CREATE.{stream.name}", marked)
             for consumer in stream.consumers:
                 body = {"stream_name": stream.name, "config": consumer.config}
                 self.broker.api(f"CONSUMER.CREATE.{stream.name}.{consumer.name}", body)
@@ -330,17 +337,23 @@ class World:
     def advance(self, *arguments: Any, **options: Any) -> Any:
         """The machine; what is poisoned kills the process that applies it. What takes its place
         does not: but for its first time the process dies soon after, before or after the commit."""
-        instance = poisoned(arguments[1], arguments[2])
-        if instance is not None:
+        before, event = arguments[1:3]
+        if (instance := bad.event(bad.POISON, before, event)) is not None:
             self._die_of(instance)
-        elif arguments[2].get("evidence") is not None:
-            self._die_soon(arguments[1]["id"] if arguments[1] else arguments[2]["id"])
+        elif event.get("evidence") is not None:
+            self._die_soon(before["id"] if before else event["id"])
+        instance = bad.event(bad.RAISES, before, event)
+        if instance is not None and (before is None or event["kind"] != "start"):
+            raise RuntimeError(f"{instance} raises")
         return _ADVANCE(*arguments, **options)
 
     def seal(self, snapshot: Any, *arguments: Any, **options: Any) -> Any:
-        """Encodes a state; a poisoned one kills the process that does it."""
-        if snapshot["workflow"] == "poison" and snapshot["input"] == {"n": SEALED}:
-            self._die_of(snapshot["id"])
+        """Encodes a state; a poisoned one kills the process that does it, another raises."""
+        if (instance := bad.state(bad.POISON, snapshot)) is not None:
+            self._die_of(instance)
+        instance = bad.state(bad.RAISES, snapshot)
+        if instance is not None and snapshot["status"] not in TERMINAL:
+            raise RuntimeError(f"the state of {instance} cannot be encoded: \ud83d")
         return _SEAL(snapshot, *arguments, **options)
 
     def _die_soon(self, instance: str) -> None:
@@ -360,19 +373,6 @@ class World:
                 raise Killed
 
 
-def poisoned(before: Any, event: Any) -> str | None:
-    """The instance of which this event kills: by its number a start, a result or a timer."""
-    number = POISONOUS.get(event["kind"])
-    if event["kind"] == "start":
-        is_bad = event["workflow"] == "poison" and event["input"] == {"n": number}
-        return event["id"] if is_bad and "refused" not in event else None
-    if before is None or before["workflow"] != "poison" or before["status"] in TERMINAL:
-        return None
-    return before["id"] if before["input"] == {"n": number} else None
-
-
-POISONOUS = {"start": 0, "result": 2, "timer": 3}
-SEALED = 1  # dies when its state is encoded
 _ADVANCE = applying.advance
 _SEAL = records.seal
 

@@ -62,6 +62,8 @@ def open_runs(stored: Stored) -> list[Noted]:
         commit = value["commit"]
         if value["status"] in TERMINAL or commit.get("parked"):
             return []  # a parked outbox is published later, by a commit of its own
+        if value["status"] == "suspended":
+            return []  # what has come of its runs may be held; its `resume` is a new snapshot
         events = tuple(
             (str(stream), int(sequence)) for stream, sequence in commit.get("events", ())
         )

@@ -7,10 +7,20 @@ from typing import Any
 import orjson
 import pytest
 
-from tests.support.engine import FakeWorker, deploy, ended, engine, snapshot, start, succeed
+from tests.support.engine import (
+    FakeWorker,
+    deploy,
+    ended,
+    engine,
+    in_status,
+    snapshot,
+    start,
+    succeed,
+)
 from tests.support.server import RealServer
 from tests.support.waiting import eventually
 from wf import messages, subjects
+from wf.client import Client
 from wf.jetstream import mending, topology
 from wf.jetstream.client import JetStream
 from wf.jetstream.port import Accepted, Delivery, Outgoing
@@ -131,6 +141,33 @@ async def test_a_task_that_waits_or_runs_is_not_lost_and_is_not_sent_again(
         assert await one.js.count(TASKS) == 2
         one.js.nak(held)
         async with FakeWorker(one.js, {"a": succeed()}) as worker:
+            await ended(one.js, "it")
+        assert len(worker.ran) == 2
+
+
+async def test_what_is_held_while_suspended_is_not_lost_and_does_not_run_again(
+    broker: RealServer,
+) -> None:
+    async with engine(broker, settings=soon(broker, 0.5)) as one:
+        await deploy(one.js, FLOW)
+        await start(one.js, "flow", "it")
+        await stored_tasks(one.js, 2)
+        client = Client(one.js)
+        await client.suspend("it")
+        await in_status(one.js, "it", "suspended")
+        async with FakeWorker(one.js, {"a": succeed()}) as worker:
+            searching = one.orchestrator._searching
+
+            async def seen() -> bool:
+                found = await one.js.last(topology.WORKFLOW_STATES, subjects.state("it"))
+                held = orjson.loads(found.data)["held"] if found is not None else []
+                return len(held) == 2 and found is not None and searching._cursor > found.sequence
+
+            await eventually(seen, what="the snapshot with both results is looked at")
+            for _ in range(3):
+                assert await searching.look() == 0
+            assert await one.js.count(TASKS) == 2
+            await client.resume("it")
             await ended(one.js, "it")
         assert len(worker.ran) == 2
 

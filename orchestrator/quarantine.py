@@ -11,8 +11,10 @@ it any more, the instance is faulted, for good and visibly; one without a histor
 
 from __future__ import annotations
 
+import asyncio
 from base64 import b64encode
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -29,7 +31,8 @@ from orchestrator.record import Commit, Record
 from orchestrator.sending import send_all
 from orchestrator.store import Store, Write
 from wf import dead_letters, gate, messages, subjects
-from wf.errors import MessageError, WfError
+from wf.dead_letters import DeadLetter
+from wf.errors import BrokerError, MessageError, WfError
 from wf.jetstream import topology
 from wf.jetstream.port import Outgoing, Port, Stored
 
@@ -38,6 +41,8 @@ JsonObject = dict[str, Any]
 ENDING = frozenset({"retry", "cancel"})  # commands that end a quarantine
 SHOWN_BYTES = 64 * 1024  # of a state, in its dead letter
 PAGE = 1000
+BEHIND_S = 0.05
+BEHIND_TIMES = 200
 
 
 class Quarantine:
@@ -74,6 +79,8 @@ class Quarantine:
         await self._tell(instance, stored, record.unusable)
         letters = [_kept(item, record.unusable) for item in items]
         await send_all(self._port, topology.DEAD_LETTERS, letters)
+        if await self._store.revision(instance) != record.revision:
+            await self._requeue(instance)  # it was ended meanwhile, maybe without these
         logger.bind(instance=instance, events=len(items)).warning("instance.quarantined")
         return []
 
@@ -98,6 +105,7 @@ class Quarantine:
 
     async def _restore(self, instance: str, record: Record, items: list[Item]) -> None:
         log = logger.bind(instance=instance)
+        await self._requeue(instance)  # before the state: a successor would not know of them
         history, unread = await self._history(instance)
         number = max((message["commit"] for message in history), default=0)
         if not history and not unread:
@@ -115,7 +123,7 @@ class Quarantine:
             else:
                 restored = await self._put_back(instance, record, snapshot, number)
         if restored:
-            await self._requeue(instance)
+            await self._requeue(instance)  # what another process has kept since
             log.bind(commit=number).warning("state.restored")
 
     async def _history(self, instance: str) -> tuple[list[JsonObject], str]:
@@ -192,18 +200,46 @@ class Quarantine:
         return True
 
     async def _requeue(self, instance: str) -> None:
-        """What was kept goes back to where it came from, in its order."""
+        """What was kept goes back to where it came from, in the order in which it was stored there;
+        but not what the history has: that is applied, and was delivered once more. Raises
+        BrokerError."""
         subject = subjects.dead_letter(dead_letters.QUARANTINED, instance)
-        while page := await self._port.scan(topology.DEAD_LETTERS, subject, limit=PAGE):
-            for stored in page:
-                try:
-                    stream, message = dead_letters.returned(dead_letters.read(stored))
-                except WfError as error:  # somebody else's: none of ours is so
-                    log = logger.bind(instance=instance, sequence=stored.sequence)
-                    log.bind(error=str(error)).error("event.not.returned")
-                else:
-                    await send_all(self._port, stream, [message])
+        behind = 0
+        while await self._port.last(topology.DEAD_LETTERS, subject, leader=True) is not None:
+            page = await self._port.scan(topology.DEAD_LETTERS, subject, limit=PAGE)
+            if not page:  # a replica that does not have it yet
+                behind += 1
+                if behind > BEHIND_TIMES:
+                    raise BrokerError(f"{subject}: no replica gives what its leader has")
+                await asyncio.sleep(BEHIND_S)
+                continue
+            history, _ = await self._history(instance)
+            applied = {f"{one.get('stream')}:{one.get('sequence')}" for one in history}
+            letters = [dead_letters.read(stored) for stored in page]
+            for letter in sorted(letters, key=_sequence):
+                if _place(letter) not in applied:
+                    await self._return(letter)
             await self._port.purge(topology.DEAD_LETTERS, subject=subject, up_to=page[-1].sequence)
+
+    async def _return(self, letter: DeadLetter) -> None:
+        try:
+            stream, message = dead_letters.returned(letter)
+        except WfError as error:  # somebody else's: none of ours is so
+            log = logger.bind(instance=letter.instance, sequence=letter.sequence)
+            log.bind(error=str(error)).error("event.not.returned")
+        else:
+            again = replace(message, message_id=f"{_place(letter)}:returned")
+            await send_all(self._port, stream, [again])
+
+
+def _place(letter: DeadLetter) -> str:
+    """Where the event was that is kept."""
+    return f"{letter.evidence.get('stream')}:{letter.evidence.get('sequence')}"
+
+
+def _sequence(letter: DeadLetter) -> int:
+    sequence = letter.evidence.get("sequence")
+    return sequence if type(sequence) is int else 0
 
 
 def _ends(item: Item) -> bool:

@@ -169,3 +169,40 @@ async def test_what_the_history_does_not_give_is_faulted_and_what_never_was_begi
         await becomes(client, "never", "waiting")
         last = (await client.history("headless"))[-1]
         assert last.entries[-1]["type"] == "instance.faulted"
+
+
+async def test_a_command_that_was_applied_and_came_again_meanwhile_is_not_put_back(
+    nats_server: Any, js: Any
+) -> None:
+    client = Client(js)
+    async with engine(nats_server):
+        await deploy(js, FLOW)
+        await start(js, "flow", "it")
+        await in_status(js, "it", "waiting")
+        await client.suspend("it")
+        await in_status(js, "it", "suspended")
+        await client.resume("it")
+        await in_status(js, "it", "waiting")
+        await settled(js)
+        history = await js.scan(topology.WORKFLOW_HISTORY, subjects.history("it"))
+        (suspend,) = (body for one in history if _verb(body := orjson.loads(one.data)) == "suspend")
+        await put(js, "it", b"oops")
+        evidence = {
+            "subject": subjects.command("it", "suspend"),
+            "stream": suspend["stream"],
+            "sequence": suspend["sequence"],
+            "payload": '{"v":1}',
+            "payload_bytes": 7,
+        }
+        letter = orjson.dumps({"v": 1, "instance": "it", "evidence": evidence})
+        subject = subjects.dead_letter("quarantined", "it")
+        await js.publish(topology.DEAD_LETTERS, [Outgoing(subject, letter)])
+        await client.retry("it")
+        await becomes(client, "it", "waiting")
+        await settled(js)
+        assert (await client.get("it")).status == "waiting"
+        assert not await js.scan(topology.DEAD_LETTERS, subject)
+
+
+def _verb(body: Any) -> Any:
+    return body["event"].get("verb")

@@ -63,8 +63,15 @@ class Ledger(Watcher):
 
     # Stored
 
+    def rests(self, instance: str) -> bool:
+        """Whether all that the last commit of the instance implies is stored."""
+        known = self.known.get(instance)
+        return known is not None and not known.parked and known.implied <= self.stored_ones
+
     def stored(self, stream: MemoryStream, message: Message) -> None:
         name = stream.name
+        if (message.message_id or "").startswith(litter.KEY):
+            return
         if name == topology.WORKFLOW_STATES:
             if message.data and matches(subjects.state("*"), message.subject):
                 self._snapshot(stream, message)
@@ -79,8 +86,6 @@ class Ledger(Watcher):
             flush = message.subject.endswith(f".{FLUSH_TIMER}")
             if not flush and implied not in self.allowed:
                 self.problem(f"{implied} is scheduled, and no stored snapshot implies it")
-        elif (message.message_id or "").startswith(litter.KEY):
-            return
         elif name == topology.WORKFLOW_EVENTS and ".completed." in message.subject:
             body = orjson.loads(message.data)
             if "run" in body:

@@ -20,6 +20,7 @@ from orchestrator import (
     inbound,
     main,
     publisher,
+    quarantine,
     sending,
     sends,
     service,
@@ -39,6 +40,7 @@ from orchestrator.outbox import Outbox
 from orchestrator.parking import Parking
 from orchestrator.places import Places
 from orchestrator.publisher import Publisher
+from orchestrator.quarantine import Quarantine
 from orchestrator.service import Service
 from orchestrator.store import Store, Written
 from orchestrator.timer_cap import TimerCap
@@ -405,6 +407,52 @@ def pass_over_events_that_are_none() -> Iterator[Any]:
         pass
 
     with patch.object(Correlator, "_set_aside", nothing):
+        yield
+
+
+SPOILED = tuple(
+    Wish(f"i{n}", ("chain", "hears", "watched", "waits", "policy")[n % 5], n, 0.3 * n, False, ())
+    for n in range(8)
+)
+
+
+@mutation(spoiled=8, wishes=SPOILED)
+def lose_what_a_quarantine_keeps() -> Iterator[Any]:
+    """The state is made anew, and what came meanwhile is gone."""
+
+    async def forget(self: Quarantine, instance: str) -> None:
+        pass
+
+    with patch.object(Quarantine, "_requeue", forget):
+        yield
+
+
+@mutation(spoiled=8, wishes=SPOILED)
+def quarantine_without_evidence() -> Iterator[Any]:
+    """Events of an instance whose state is none are acked."""
+    send_all = quarantine.send_all
+
+    async def forgetful(port: Any, stream: str, letters: list[Any]) -> None:
+        if not any(one.subject.startswith("dead.quarantined.") for one in letters):
+            await send_all(port, stream, letters)
+
+    with patch.object(quarantine, "send_all", forgetful):
+        yield
+
+
+@mutation(spoiled=8, wishes=SPOILED, orchestrators=2, slow=0.1, delay_s=0.05)
+def keep_events_of_a_quarantine_that_is_over() -> Iterator[Any]:
+    """As it was: what one process keeps after another has put everything back stays there."""
+    take = Quarantine.take
+
+    async def blind(self: Quarantine, instance: str, record: Any, items: list[Any]) -> list[Any]:
+        async def unchanged(name: str) -> int:
+            return int(record.revision)
+
+        with patch.object(self._store, "revision", unchanged):
+            return await take(self, instance, record, items)
+
+    with patch.object(Quarantine, "take", blind):
         yield
 
 

@@ -39,6 +39,7 @@ class Plan:
     stale_s: float  # how far a replica may be behind
     poison: bool  # some events kill whoever applies them
     litter: int  # messages from strangers that are none
+    spoiled: int  # instances whose state a stranger writes over
     wishes: tuple[Wish, ...]
 
 
@@ -61,6 +62,7 @@ def draw(random: Random) -> Plan:
         for n in range(more.choice((1, 2, 7))):
             at_s = more.uniform(0, chaos_s / 2)
             wishes.append(Wish(f"raises{n}", "raises", n % 5, at_s, False, ()))
+    spoiled = more.choice((1, 4)) if more.random() < 0.1 else 0
     return Plan(
         orchestrators=random.choice((1, 1, 2)),
         workers=random.choice((1, 2)),
@@ -77,6 +79,7 @@ def draw(random: Random) -> Plan:
         stale_s=random.choice((0.0, 0.0, 0.5)),
         poison=poison,
         litter=litter,
+        spoiled=spoiled,
         wishes=tuple(wishes),
     )
 

@@ -28,7 +28,7 @@ from orchestrator.definition import canonical_bytes
 from orchestrator.machine import TERMINAL
 from orchestrator.main import Orchestrator
 from orchestrator.trial import Fall, Piece
-from tests.simulation import adversary, bad, beside, flows, verdict
+from tests.simulation import adversary, bad, beside, flows, spoiling, verdict
 from tests.simulation.client import Client
 from tests.simulation.ledger import Ledger
 from tests.simulation.litter import Scattered
@@ -180,6 +180,7 @@ class World:
         asking = asyncio.gather(
             self.client.run(self.plan.wishes),
             *([self.litter.scatter(self)] if self.plan.litter else ()),
+            *([spoiling.spoil(self, ledger)] if self.plan.spoiled else ()),
         )
         await adversary.haunt(self)
         self._end_of_troubles()

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.tree import Tree, running
-from wf import slots
-from wf.client import Client
-from wf.starting import fresh_id
+from wf.client.client import Client
+from wf.client.start import fresh_id
+from wf.process import status_page
 
 POOL = Path(__file__).resolve().parent / "crash_pool" / "pool.toml"
 KILLS = 50
@@ -39,7 +39,7 @@ def measure_crash(runs: int) -> dict[str, Any]:
 
 def measure_slot(runs: int) -> dict[str, Any]:
     """Writing a task's start, end and storing into the worker's slot: CPU microseconds of all."""
-    slot = slots.open_writer(None, 100, 0, time.monotonic())
+    slot = status_page.open_writer(None, 100, 0, time.monotonic())
     reply = "$JS.ACK.ACTIVITY_TASKS.activity-charge_card.1.12345.12345.1732500000000000000.17"
     taken = []
     for _ in range(runs):

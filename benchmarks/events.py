@@ -11,10 +11,10 @@ from typing import Any
 
 from benchmarks import flows
 from benchmarks.tree import Tree, running
-from wf import cloudevents
-from wf.client import Client
+from wf.client.client import Client
+from wf.client.start import Start, fresh_id
 from wf.jetstream import topology
-from wf.starting import Start, fresh_id
+from wf.jetstream.cloud_event_message import cloud_event_message
 
 ONE_AT_A_TIME = 300
 LISTENERS = int(os.environ.get("WF_BENCH_LISTENERS", "20000"))
@@ -121,7 +121,7 @@ async def _many(tree: Tree, kind: str) -> JsonObject:
         if kind == "correlated":
             for start in range(0, LISTENERS, BATCH):
                 events = [
-                    cloudevents.outgoing(_event(f"{run}{n}"), f"{run}{n}")
+                    cloud_event_message(_event(f"{run}{n}"), f"{run}{n}")
                     for n in range(start, min(start + BATCH, LISTENERS))
                 ]
                 await client.port.publish_batch(topology.CLOUD_EVENTS, events)

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from wf.client import Client
+from wf.client.client import Client
 
 JsonObject = dict[str, Any]
 

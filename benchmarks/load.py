@@ -6,8 +6,8 @@ import asyncio
 import time
 from pathlib import Path
 
-from wf.client import Client
-from wf.starting import Start, fresh_id
+from wf.client.client import Client
+from wf.client.start import Start, fresh_id
 
 FINISHED = "workflow.finished.*"
 

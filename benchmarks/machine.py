@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from orchestrator import record as records
-from orchestrator.apart import Watch
 from orchestrator.definition import Definition, parse
 from orchestrator.machine import Dispatch, advance
-from orchestrator.record import Commit
+from orchestrator.state import commit as records
+from orchestrator.state.commit import Commit
+from orchestrator.state.large_values import Watch
 
 STEPS = 2_000
 SIZES = {"1kB": 1_000, "100kB": 100_000, "1MB": 1_000_000}

@@ -19,8 +19,8 @@ from typing import Any
 import psutil
 
 from benchmarks.tree import POOL, Tree, running
-from supervisor.control import ask
-from supervisor.figures import pss_bytes
+from supervisor.control.socket import ask
+from supervisor.health.process_usage import pss_bytes
 
 MANY = 64
 IDLE_S = 2.0
@@ -30,8 +30,8 @@ RELOAD_LIMIT_S = 120.0
 
 _FORK = f"""
 import gc, json, os, time
-from supervisor import entrypoints
-from supervisor.spawn import spawn
+from supervisor import roles as entrypoints
+from supervisor.processes.spawn import spawn
 entrypoints.resolve(entrypoints.TABLE)
 gc.collect()
 gc.freeze()

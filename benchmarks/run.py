@@ -1,4 +1,4 @@
-"""`make bench`: the figures of DESIGN §13 that this version has, as JSON.
+"""`make bench`: the figures of docs/benchmarks.md that this version has, as JSON.
 
     python -m benchmarks [--runs 5] [--only throughput,latency,…] [--out FILE]
 

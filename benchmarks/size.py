@@ -16,7 +16,7 @@ import psutil
 from benchmarks import flows
 from benchmarks.events import Ends
 from benchmarks.tree import Tree, running
-from wf.client import Client
+from wf.client.client import Client
 
 STARTS = int(os.environ.get("WF_BENCH_STARTS", "300"))
 START_BYTES = 3_000_000

@@ -12,9 +12,9 @@ import orjson
 
 from benchmarks import flows
 from benchmarks.tree import Tree, running
-from wf.client import Client
+from wf.client.client import Client
+from wf.client.start import Start, fresh_id
 from wf.jetstream import topology
-from wf.starting import Start, fresh_id
 
 TIMERS = int(os.environ.get("WF_BENCH_TIMERS", "10000"))
 RATES = (100, 500)  # due in a second

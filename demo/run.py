@@ -90,7 +90,7 @@ def wait_ready(process: subprocess.Popen[bytes], log: Path) -> None:
 
 def orders_under_fire(config: Path) -> int:
     """Start orders, kill a worker and the orchestrator, wait for all. Returns how many are lost."""
-    from wf.blocking import BlockingClient
+    from wf.client.blocking import BlockingClient
 
     with BlockingClient(config) as client:
         ids = [

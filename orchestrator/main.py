@@ -17,44 +17,45 @@ from typing import Any
 import uvloop
 from loguru import logger
 
-from orchestrator.address_space import address_space
-from orchestrator.admission import Admission
-from orchestrator.advisories import Advisories
-from orchestrator.apply import Limits
-from orchestrator.cache import Cache
-from orchestrator.catalog import Catalog
-from orchestrator.correlator import Correlator
-from orchestrator.definitions import Definitions
-from orchestrator.deploy import Deployment, deploy_directory
-from orchestrator.engine import Engine, Retention
-from orchestrator.guard import GUARDED, Guard, named
-from orchestrator.journal import Journal
-from orchestrator.lanes import Lanes
-from orchestrator.leases import Leases
-from orchestrator.limits import machine_limits
-from orchestrator.parking import Parking
-from orchestrator.publisher import Publisher
-from orchestrator.recovery import Recovery
-from orchestrator.schedules import Schedules
-from orchestrator.searching import Searching, period_s
-from orchestrator.service import Service
-from orchestrator.store import Store
-from orchestrator.timer_cap import TimerCap
-from orchestrator.trial import Trial, fork
-from orchestrator.triggers import Triggers
-from orchestrator.upkeep import Upkeep
-from wf import log, state
-from wf.child import EXIT_BROKER, EXIT_OK, Child
+from orchestrator.cloudevents.correlator import Correlator
+from orchestrator.cloudevents.event_triggers import Triggers
+from orchestrator.concurrency.admission import Admission
+from orchestrator.dispatch.backpressure import Parking
+from orchestrator.dispatch.lost_tasks import Searching, period_s
+from orchestrator.dispatch.outbox_relay import Publisher
+from orchestrator.dispatch.timer_limit import TimerCap
+from orchestrator.engine.apply import Limits
+from orchestrator.engine.broker_upkeep import Upkeep
+from orchestrator.engine.group_commit import Engine, Retention
+from orchestrator.engine.loop import Service
+from orchestrator.engine.recovery import Recovery
+from orchestrator.expressions.address_space import address_space
+from orchestrator.ingest.ack_renewal import Leases
+from orchestrator.ingest.instance_queues import Lanes
+from orchestrator.ingest.poison_guard import GUARDED, Guard, named
+from orchestrator.ingest.poison_journal import Journal
+from orchestrator.ingest.poison_trial import Trial, fork
+from orchestrator.ingest.undelivered_tasks import Advisories
+from orchestrator.registry.activity_consumers import Catalog
+from orchestrator.registry.definitions import Definitions
+from orchestrator.registry.deployment import Deployment, deploy_directory
+from orchestrator.registry.limits import machine_limits
+from orchestrator.registry.schedules import Schedules
+from orchestrator.state.snapshot_cache import Cache
+from orchestrator.state.snapshot_store import Store
 from wf.errors import BrokerError
-from wf.jetstream import client, topology
+from wf.jetstream import client
+from wf.jetstream.assets import Api
 from wf.jetstream.assurance import Assurance
 from wf.jetstream.connection import from_settings
 from wf.jetstream.own_subjects import own_from
 from wf.jetstream.port import Port
 from wf.jetstream.sweeper import Sweeper
+from wf.jetstream.troubles import Troubles
+from wf.process import log, paths
+from wf.process.child import EXIT_BROKER, EXIT_OK, Child
+from wf.process.status_page import Phase, open_writer
 from wf.settings import Settings
-from wf.slots import Phase, open_writer
-from wf.troubles import Troubles
 
 EVENT_ACK_WAIT_S = 30.0  # of the consumers `orchestrator` and `timers`
 RENEW_AFTER_S = EVENT_ACK_WAIT_S / 3
@@ -110,7 +111,7 @@ class Orchestrator:
         self,
         child: Child,
         port: Port,
-        api: topology.Api,
+        api: Api,
         *,
         clock_ms: Callable[[], int] | None = None,
         new_token: Callable[[], str] | None = None,
@@ -127,7 +128,7 @@ class Orchestrator:
         self._api = api
         self._lanes = Lanes()
         self._leases = Leases(port, RENEW_AFTER_S)
-        self._journal = Journal(state.journal_file(settings, child.index), GUARDED)
+        self._journal = Journal(paths.journal_file(settings, child.index), GUARDED)
         self._guard = Guard(self._journal, trial)
         batch = settings.orchestrator.batch
         self._service = Service(port, self._lanes, self._leases, batch=batch, guard=self._guard)
@@ -186,7 +187,7 @@ class Orchestrator:
             on_error=self._service.fail,
         )
 
-    def _make_upkeep(self, api: topology.Api) -> Upkeep:
+    def _make_upkeep(self, api: Api) -> Upkeep:
         return Upkeep(
             self._port,
             Assurance(api, self._settings, self._child.index),

@@ -11,18 +11,25 @@ from typing import Any
 import orjson
 from loguru import logger
 
-from supervisor import status
-from supervisor.autoscaler import Autoscaler
-from supervisor.configuration import Configuration, Read
-from supervisor.control import ControlServer
-from supervisor.guard import Guard
-from supervisor.health import SPARE_S, busy_until, overdue
-from supervisor.installed import Installed
+from supervisor.control import status
+from supervisor.control.orders import Steering
+from supervisor.control.socket import ControlServer
+from supervisor.health.autoscaler import Autoscaler
+from supervisor.health.hang_watch import Vigil
+from supervisor.health.self_check import SPARE_S, busy_until, overdue
 from supervisor.launch import Launcher
-from supervisor.loop import Loop, SignalPipe
-from supervisor.notify import Notifier
-from supervisor.process import READY, STARTING, describe
-from supervisor.reload import (
+from supervisor.policy.restart import Cause
+from supervisor.policy.spec import MONITOR, ORCHESTRATOR, WORKER
+from supervisor.processes.guard import Guard
+from supervisor.processes.loop import Loop, SignalPipe
+from supervisor.processes.process import READY, STARTING, describe
+from supervisor.processes.shutdown import Stopping, sweep_leftovers
+from supervisor.processes.spawn import Spawned
+from supervisor.processes.timing import Timing
+from supervisor.processes.tree import Fatal, Tree
+from supervisor.reload.configuration import Configuration, Read
+from supervisor.reload.file_watch import Watch
+from supervisor.reload.reload import (
     LONGEST_S,
     Validation,
     condemn_broken,
@@ -30,18 +37,11 @@ from supervisor.reload import (
     merged,
     reshape,
 )
-from supervisor.restart import Cause
-from supervisor.spawn import Spawned
-from supervisor.spec import MONITOR, ORCHESTRATOR, WORKER
-from supervisor.steering import Steering
-from supervisor.stop import Stopping, sweep_leftovers
-from supervisor.timing import Timing
-from supervisor.tree import Fatal, Tree
-from supervisor.vigil import Vigil
-from supervisor.watch import Watch
-from wf import streams
-from wf.child import EXIT_BROKER
+from supervisor.reload.upgrade_watch import Installed
+from supervisor.sd_notify import Notifier
 from wf.errors import BrokerError
+from wf.process import standard_streams
+from wf.process.child import EXIT_BROKER
 
 UPGRADED = "the installed wf-supervisor"  # among what a restart brings into force
 SAME_STOP_S = 0.5  # a second SIGTERM within this is the same one
@@ -167,7 +167,7 @@ class Daemon:
             wait_s = min(wait_s, self._next_look - now)
         if self._notifier.watchdog_s is not None:
             wait_s = min(wait_s, self._next_watchdog - now)
-        if not streams.flush_held():
+        if not standard_streams.flush_held():
             wait_s = min(wait_s, LOG_S)
         return max(0.005, wait_s)
 

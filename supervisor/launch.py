@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from supervisor.broker import EmbeddedBroker
-from supervisor.dumps import take_dumps
-from supervisor.entrypoints import EntryPoint
-from supervisor.spawn import Spawned, name_process, spawn, spawn_program
-from supervisor.spec import BROKER, MONITOR, WORKER, ChildSpec
-from wf import log, slots
-from wf.child import Child
+from supervisor.broker.embedded import EmbeddedBroker
+from supervisor.policy.spec import BROKER, MONITOR, WORKER, ChildSpec
+from supervisor.processes.spawn import Spawned, name_process, spawn, spawn_program
+from supervisor.processes.stack_dumps import take_dumps
+from supervisor.roles import EntryPoint
 from wf.jetstream.embedded import ENVIRONMENT as BROKER_ENVIRONMENT
+from wf.process import log, status_page
+from wf.process.child import Child
 from wf.settings import Settings
 
 
@@ -39,7 +39,7 @@ class Launcher:
                 raise RuntimeError("the broker was not prepared")
             return spawn_program(self.broker.argv, BROKER_ENVIRONMENT, keep=self.broker.inherits)
         entry_point = self._entry_points[spec.role]
-        slot_fd = slots.create()
+        slot_fd = status_page.create()
         try:
             return spawn(
                 lambda report_fd: self._run(spec, generation, entry_point, report_fd, slot_fd),

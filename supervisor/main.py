@@ -13,21 +13,21 @@ from typing import Annotated
 import typer
 from loguru import logger
 
-from supervisor import entrypoints
-from supervisor.commands import ConfigOption, complain, register
-from supervisor.configuration import Configuration, read, read_again
-from supervisor.credentials import app as credentials_app
+from supervisor import roles
+from supervisor.control.cli import ConfigOption, complain, register
+from supervisor.control.credentials import app as credentials_app
 from supervisor.daemon import Daemon
-from supervisor.guard import Guard
-from supervisor.init import make_pool
 from supervisor.launch import Launcher
 from supervisor.lock import lock_state
-from supervisor.notify import Notifier
-from supervisor.spawn import become_subreaper, name_process
-from supervisor.timing import Timing
-from wf import log, streams
-from wf.child import EXIT_BROKER, EXIT_CONFIG
+from supervisor.processes.guard import Guard
+from supervisor.processes.spawn import become_subreaper, name_process
+from supervisor.processes.timing import Timing
+from supervisor.reload.configuration import Configuration, read, read_again
+from supervisor.scaffold import make_pool
+from supervisor.sd_notify import Notifier
 from wf.errors import BrokerError, ConfigError
+from wf.process import log, standard_streams
+from wf.process.child import EXIT_BROKER, EXIT_CONFIG
 from wf.settings import find_config, load
 
 app = typer.Typer(
@@ -95,14 +95,14 @@ app.add_typer(credentials_app, name="credentials")
 def run(
     path: Path,
     overrides: Mapping[str, object] | None = None,
-    table: Mapping[str, str] = entrypoints.TABLE,
+    table: Mapping[str, str] = roles.TABLE,
     timing: Timing | None = None,
 ) -> int:
     """Run the pool of `path` until it is stopped; the exit status.
 
     Raises ConfigError before anything is started. `table` names the code of each role.
     """
-    streams.install()
+    standard_streams.install()
     faulthandler.enable()  # also for SIGABRT, which systemd's watchdog sends
     settings = load(path, overrides)
     logging = settings.supervisor
@@ -129,7 +129,7 @@ def _serve(
     become_subreaper()
     name_process("wf-supervisor")
     logger.bind(config=str(path)).info("supervisor.started")
-    launcher = Launcher(configuration.settings, entrypoints.resolve(table), os.getpid())
+    launcher = Launcher(configuration.settings, roles.resolve(table), os.getpid())
     launcher.prepare()
     notifier = Notifier.from_environment()
     guard = Guard(configuration.settings.supervisor.log_format)
@@ -147,7 +147,9 @@ def _serve(
 
 
 def _check(path: Path, overrides: Mapping[str, object]) -> int:
-    from supervisor.checking import check  # brings the client along, which a pool has no use for
+    from supervisor.reload.check import (
+        check,  # brings the client along, which a pool has no use for
+    )
 
     lines, problems = check(read(path, overrides))
     typer.echo("\n".join(lines))

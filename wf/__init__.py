@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from wf.activity import activity
-from wf.context import Context
+from wf.authoring.activity import activity
+from wf.authoring.context import Context
+from wf.authoring.hooks import on_start, on_stop
+from wf.authoring.retry import Retry
 from wf.errors import ActivityError, NonRetryable
-from wf.hooks import on_start, on_stop
-from wf.retry import Retry
 
 if TYPE_CHECKING:
-    from wf.client import Client
+    from wf.client.client import Client
 
 __all__ = [
     "ActivityError",
@@ -31,7 +31,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     # Client brings nats-py along: only those who use it pay for it.
     if name == "Client":
-        from wf.client import Client
+        from wf.client.client import Client
 
         return Client
     raise AttributeError(f"module 'wf' has no attribute {name!r}")

@@ -10,14 +10,14 @@ import orjson
 
 from orchestrator.definition import reachability
 from orchestrator.definition.activities import calls
-from orchestrator.definition.budget import NEW, REGISTERED
-from orchestrator.definition.nodes import Workflow
-from orchestrator.definition.problems import Enough, Problems, kind_of
-from orchestrator.definition.source import read
-from orchestrator.definition.versions import version_key
+from orchestrator.definition.compiler.budget import NEW, REGISTERED
+from orchestrator.definition.compiler.nodes import Workflow
+from orchestrator.definition.compiler.problems import Enough, Problems, kind_of
+from orchestrator.definition.compiler.versions import version_key
+from orchestrator.definition.source.read import read
 from orchestrator.definition.workflow import compile_workflow
 from wf.errors import DefinitionError, Problem
-from wf.subjects import qualified
+from wf.protocol.subjects import qualified
 
 __all__ = ["Definition", "canonical_bytes", "diff", "parse", "version_key"]
 

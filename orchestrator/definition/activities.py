@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from orchestrator.definition.nodes import Call, Workflow
-from orchestrator.definition.problems import Problems
+from orchestrator.definition.compiler.nodes import Call, Workflow
+from orchestrator.definition.compiler.problems import Problems
 from wf.errors import Problem
-from wf.subjects import RESERVED_PREFIX
+from wf.protocol.subjects import RESERVED_PREFIX
 
 
 def calls(workflow: Workflow, problems: Problems) -> Mapping[str, Problem]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from orchestrator.definition.compiler import WORKFLOW_INPUT, Compiler, Scope
-from orchestrator.definition.metadata import count
-from orchestrator.definition.nodes import Concurrency
-from orchestrator.definition.problems import Problems
+from orchestrator.definition.compiler.compiler import WORKFLOW_INPUT, Compiler, Scope
+from orchestrator.definition.compiler.metadata import count
+from orchestrator.definition.compiler.nodes import Concurrency
+from orchestrator.definition.compiler.problems import Problems
 from orchestrator.definition.scheduling import is_zone
 
 PLACE = "/document/metadata/wf"

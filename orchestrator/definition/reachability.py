@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.definition.problems import Problems, escape
+from orchestrator.definition.compiler.problems import Problems, escape
 
 JsonObject = dict[str, Any]
 

@@ -7,14 +7,14 @@ from zoneinfo import ZoneInfo
 
 import orjson
 
-from orchestrator.definition import duration as durations
-from orchestrator.definition.compiler import NOTHING, Compiler, Scope
-from orchestrator.definition.listening import READ as READ_AS
-from orchestrator.definition.listening import strategy
-from orchestrator.definition.nodes import Schedule, Trigger
-from orchestrator.definition.problems import Problems, kind_of
-from wf import cron
-from wf.durations import format_duration
+from orchestrator.definition.compiler import durations
+from orchestrator.definition.compiler.compiler import NOTHING, Compiler, Scope
+from orchestrator.definition.compiler.nodes import Schedule, Trigger
+from orchestrator.definition.compiler.problems import Problems, kind_of
+from orchestrator.definition.tasks.listen import READ as READ_AS
+from orchestrator.definition.tasks.listen import strategy
+from wf.protocol import cron
+from wf.protocol.durations import format_duration
 
 KEYS = ("every", "cron", "after", "on")
 READ = "read"  # beside `on`

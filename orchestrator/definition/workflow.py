@@ -5,26 +5,26 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from orchestrator.definition import authentications, calling
-from orchestrator.definition.budget import Budget
-from orchestrator.definition.compiler import (
+from orchestrator.definition.compiler.budget import Budget
+from orchestrator.definition.compiler.compiler import (
     BEFORE,
     WORKFLOW_INPUT,
     WORKFLOW_OUTPUT,
     Compiler,
     Scope,
 )
+from orchestrator.definition.compiler.nodes import Workflow
+from orchestrator.definition.compiler.problems import Problems, escape, kind_of
+from orchestrator.definition.compiler.schemas import section_schema
+from orchestrator.definition.compiler.versions import SEMANTIC, VERSION_RULE
 from orchestrator.definition.extensions import extensions
-from orchestrator.definition.kinds import error_template
-from orchestrator.definition.nodes import Workflow
-from orchestrator.definition.problems import Problems, escape, kind_of
 from orchestrator.definition.scheduling import schedule, trigger
-from orchestrator.definition.schemas import section_schema
-from orchestrator.definition.tasks import compile_task, section
-from orchestrator.definition.timeouts import timeout, timeout_body
-from orchestrator.definition.trying import retry_policy
-from orchestrator.definition.versions import SEMANTIC, VERSION_RULE
-from wf.subjects import NAME_RULE, is_name
+from orchestrator.definition.task_table import compile_task, section
+from orchestrator.definition.tasks import authentications, call
+from orchestrator.definition.tasks.basic import error_template
+from orchestrator.definition.tasks.timeouts import timeout, timeout_body
+from orchestrator.definition.tasks.try_ import retry_policy
+from wf.protocol.subjects import NAME_RULE, is_name
 
 _DSL = re.compile(r"1\.0\.[0-9]+(-[0-9A-Za-z.-]+)?(?:\+[0-9A-Za-z.-]+)?\Z")
 TOP = ("document", "input", "use", "timeout", "do", "output", "schedule", "evaluate")
@@ -166,7 +166,7 @@ def _unused(compiler: Compiler) -> None:
         place = f"/use/timeouts/{escape(name)}"
         if place not in compiler.used:
             timeout_body(compiler, place, body, BEFORE, scope)
-    calling.functions(compiler)
+    call.functions(compiler)
     authentications.unused(compiler)
 
 

@@ -5,7 +5,7 @@ Events are dicts with a `kind`:
     start    id, workflow, namespace, version, input, or `refused` (an error object); of a child
              also `parent` {id, run, awaited} and `depth`
     child    run, child, status and the rest of what machine/children.py says
-    result   activity, run, attempt, outcome and the rest of the body in wf/messages.py
+    result   activity, run, attempt, outcome and the rest of the body in wf/protocol/messages.py
     timer    timer
     command  verb (cancel, suspend, resume), sequence (of its message), maybe reason
     place    turn: the instance may run now (machine/placing.py)
@@ -20,8 +20,8 @@ handler of that kind keeps), `runs` the calls and children that are open, `timer
 counters.
 """
 
-from orchestrator.machine.advancing import advance
-from orchestrator.machine.commands import (
+from orchestrator.machine.advance import advance
+from orchestrator.machine.kernel.commands import (
     CancelTimer,
     Command,
     DeadLetter,
@@ -31,8 +31,8 @@ from orchestrator.machine.commands import (
     SetTimer,
     Transition,
 )
-from orchestrator.machine.limits import DEFAULT_LIMITS, Limits
-from orchestrator.machine.step import TERMINAL
+from orchestrator.machine.kernel.limits import DEFAULT_LIMITS, Limits
+from orchestrator.machine.kernel.step import TERMINAL
 
 __all__ = [
     "DEFAULT_LIMITS",

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from orchestrator.machine.blocks import BlockHandler
-from orchestrator.machine.calling import CallHandler
-from orchestrator.machine.emitting import EmitHandler
-from orchestrator.machine.forking import ForkHandler
-from orchestrator.machine.handler import Handler
-from orchestrator.machine.listening import ListenHandler
-from orchestrator.machine.looping import ForHandler
-from orchestrator.machine.running import RunHandler
-from orchestrator.machine.simple import DoHandler, RaiseHandler, SetHandler, SwitchHandler
-from orchestrator.machine.trying import TryHandler
-from orchestrator.machine.waiting import WaitHandler
+from orchestrator.machine.calls.call import CallHandler
+from orchestrator.machine.calls.run import RunHandler
+from orchestrator.machine.calls.try_ import TryHandler
+from orchestrator.machine.events.listen import ListenHandler
+from orchestrator.machine.flow.basic import (
+    DoHandler,
+    RaiseHandler,
+    SetHandler,
+    SwitchHandler,
+)
+from orchestrator.machine.flow.blocks import BlockHandler
+from orchestrator.machine.flow.emit import EmitHandler
+from orchestrator.machine.flow.for_ import ForHandler
+from orchestrator.machine.flow.fork import ForkHandler
+from orchestrator.machine.flow.wait import WaitHandler
+from orchestrator.machine.kernel.handler import Handler
 
 HANDLERS: dict[str, Handler] = {
     "block": BlockHandler(),

@@ -2,8 +2,8 @@
 
 import pytest
 
-from wf import messages, subjects
 from wf.errors import MessageError
+from wf.protocol import messages, subjects
 
 GOLDEN = [
     (

@@ -22,7 +22,6 @@ from tests.support.port_cases import (
     task_consumer,
 )
 from tests.support.waiting import eventually
-from wf import subjects
 from wf.jetstream import batch, topology
 from wf.jetstream.advisories import Advisory, AdvisoryReader
 from wf.jetstream.port import (
@@ -35,6 +34,7 @@ from wf.jetstream.port import (
     Stored,
     Unknown,
 )
+from wf.protocol import subjects
 
 WORK = topology.consumer_name("work")
 

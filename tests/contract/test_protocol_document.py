@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.machine.triggering import identity
+from orchestrator.machine.events.trigger_sets import identity
 from tests.support import protocol_schemas
-from wf import cloudevents, messages
-from wf.ids import child_id
+from wf.jetstream.cloud_event_message import cloud_event_message
+from wf.protocol import messages
+from wf.protocol.ids import child_id
 
 TEXT = (Path(__file__).resolve().parents[2] / "docs" / "protocol.md").read_text()
 EXAMPLES = dict(re.findall(r"^```json (\w+)\n(.*)\n```$", TEXT, flags=re.MULTILINE))
@@ -116,7 +117,7 @@ EVENT = {
 
 
 def test_a_cloud_event_is_what_the_builder_makes():
-    message = cloudevents.outgoing(EVENT, "id")
+    message = cloud_event_message(EVENT, "id")
     assert EXAMPLES["cloudevent"] == message.data.decode()
     assert message.subject == "cloudevents.com.example.order.placed.v1"
 

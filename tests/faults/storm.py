@@ -22,7 +22,7 @@ from typing import Any
 
 import orjson
 
-from supervisor.control import ask
+from supervisor.control.socket import ask
 from tests.faults import flows, weather
 from tests.faults.disk import CannotMount, Disk, small_disk
 from tests.faults.proxy import Cable, cable_to
@@ -32,12 +32,12 @@ from tests.support.ledger import Books, JsonObject, read_books, reconcile
 from tests.support.orders import Field, Hit, kill_supervisor, longest_pause_ms, now_ms, pick
 from tests.support.pool import RealPool
 from tests.support.server import RealServer
-from wf import subjects
-from wf.blocking import BlockingClient
+from wf.client.blocking import BlockingClient
+from wf.client.start import Start
 from wf.errors import BrokerError
 from wf.jetstream import topology
 from wf.jetstream.client import JetStream
-from wf.starting import Start
+from wf.protocol import subjects
 
 ENDED_LIMIT_S = 90.0
 DISK_MB = 512

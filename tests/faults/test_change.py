@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.control import ask
+from supervisor.control.socket import ask
 from tests.support.executions import Execution
 from tests.support.ledger import balance, read_books
 from tests.support.orders import (
@@ -31,7 +31,7 @@ from tests.support.orders import (
     order,
 )
 from tests.support.pool import runs
-from wf.blocking import BlockingClient
+from wf.client.blocking import BlockingClient
 from wf.jetstream import topology
 
 CHANGES = 50

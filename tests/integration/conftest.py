@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.server import make_settings
 from tests.support.web import Web, serving
-from wf.builtin import configuration
+from wf.builtin.common import settings as configuration
 from wf.settings import BuiltinSettings, HttpSettings, SecretsSettings
 
 

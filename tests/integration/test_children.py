@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from orchestrator.definition import parse
-from orchestrator.fold import fold
+from orchestrator.state.history_fold import fold
 from tests.support.engine import (
     FakeWorker,
     deploy,
@@ -23,9 +23,9 @@ from tests.support.engine import (
     succeed,
 )
 from tests.support.server import RealServer
-from wf import messages, subjects
-from wf.ids import child_id
 from wf.jetstream.client import JetStream
+from wf.protocol import messages, subjects
+from wf.protocol.ids import child_id
 
 PARENT = """
 document: {dsl: '1.0.0', namespace: default, name: parent, version: '1.0.0'}

@@ -8,14 +8,14 @@ from typing import Any
 import orjson
 import pytest
 
-from orchestrator import aside
-from orchestrator.inbound import Unreadable, read
+from orchestrator.ingest import dead_letters
+from orchestrator.ingest.messages_in import Unreadable, read
 from tests.support.server import RealServer, delete_streams
-from wf import subjects
 from wf.cli.main import main
 from wf.jetstream import topology
 from wf.jetstream.port import Delivery, Outgoing, Stored
-from wf.worker.result import dead_message
+from wf.protocol import subjects
+from wf.worker.results import dead_message
 
 TASK = b'{"v":1,"instance":"order-1"}'  # without run and attempt
 SIGNAL = b"{broken"
@@ -37,7 +37,7 @@ class Pool:
         event = _delivery(topology.WORKFLOW_EVENTS, "workflow.signal.received.o.ok.7", SIGNAL)
         assert isinstance(read(event), Unreadable)
         convicted = {"instance": "order-7", "error": {"detail": "SIGSEGV"}, "stack_dump": "File x"}
-        letter = aside.letter(event.stream, event, "not JSON", "unreadable")
+        letter = dead_letters.letter(event.stream, event, "not JSON", "unreadable")
         letters = [
             dead_message(task, "mail", "run is missing", 1_000_000),
             Outgoing(subjects.dead_letter("message", "events"), letter.data),

@@ -6,8 +6,8 @@ import orjson
 import pytest
 
 from tests.support.server import delete_streams
-from wf import schedules
 from wf.cli.main import main
+from wf.client import schedules
 from wf.jetstream import topology
 from wf.jetstream.port import Outgoing
 

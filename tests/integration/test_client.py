@@ -14,10 +14,10 @@ from pathlib import Path
 import orjson
 import pytest
 
-from wf import messages, subjects
-from wf.blocking import BlockingClient
-from wf.client import Client
-from wf.definitions import RegisteredDefinition, register
+from wf.client.blocking import BlockingClient
+from wf.client.client import Client
+from wf.client.definitions import RegisteredDefinition, register
+from wf.client.start import Start
 from wf.errors import (
     ClientClosed,
     DefinitionConflict,
@@ -30,7 +30,7 @@ from wf.errors import (
 from wf.jetstream import topology
 from wf.jetstream.port import Outgoing
 from wf.monitor.client_workers import client_workers
-from wf.starting import Start
+from wf.protocol import messages, subjects
 
 ROOT = Path(__file__).parents[2]
 

@@ -3,7 +3,7 @@
 import orjson
 import pytest
 
-from orchestrator.machine.simple import SetHandler
+from orchestrator.machine.flow.basic import SetHandler
 from tests.support.engine import (
     FakeWorker,
     deploy,

@@ -13,7 +13,6 @@ import pytest
 
 from tests.support.server import RealServer, end_with_the_tests, make_settings
 from tests.support.waiting import eventually, eventually_sync
-from wf import state, subjects
 from wf.errors import BrokerError
 from wf.jetstream import embedded, logins, topology
 from wf.jetstream.accounts import ENGINE
@@ -21,6 +20,8 @@ from wf.jetstream.client import JetStream, connect
 from wf.jetstream.connection import Connection, from_settings
 from wf.jetstream.encode import publication
 from wf.jetstream.port import Accepted, Outgoing
+from wf.process import paths
+from wf.protocol import subjects
 from wf.settings import Settings
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "security.md"
@@ -58,7 +59,7 @@ class Broker:
         role = who.partition("-")[0]
         if who == role:
             return await connect(from_settings(self.settings, role), role=role, name=who)
-        login = orjson.loads(state.credentials_file(self.settings, who).read_bytes())
+        login = orjson.loads(paths.credentials_file(self.settings, who).read_bytes())
         connection = Connection((self.broker.url,), user=login["user"], password=login["password"])
         return await connect(connection, role=role, name=who)
 
@@ -132,7 +133,7 @@ async def test_inboxes_and_what_the_engine_tells_are_heard_as_documented(
 
     heard: list[str] = []
     wanted = [">", "_INBOX.>", "workflow.>", "$KV.>", "$JS.>", "activity.tasks.*"]
-    wanted += [f"_INBOX_{role}.>" for role in state.ROLES if role != who.partition("-")[0]]
+    wanted += [f"_INBOX_{role}.>" for role in paths.ROLES if role != who.partition("-")[0]]
     for subject in wanted:
         await js.subscribe_core(subject, hear)
     assert denied == set(wanted)
@@ -222,7 +223,7 @@ async def test_no_answer_of_the_broker_reaches_anothers_inbox(enter: Enter, who:
         await other.subscribe_core(f"_INBOX_{name.partition('-')[0]}.spy", hear)
     js = await enter(who)
     for subject, body in ANSWERED[who]:
-        for role in state.ROLES:
+        for role in paths.ROLES:
             js._wire.send(publication(subject, f"_INBOX_{role}.spy", "", body))
     await js.flush()
     subject, body = ANSWERED[who][0]

@@ -16,7 +16,6 @@ from loguru import logger
 
 from tests.support.server import end_with_the_tests, make_settings
 from tests.support.waiting import eventually, eventually_sync
-from wf import state, subjects
 from wf.errors import BrokerError
 from wf.jetstream import embedded, topology
 from wf.jetstream.accounts import Login
@@ -24,6 +23,8 @@ from wf.jetstream.client import JetStream, connect
 from wf.jetstream.connection import Connection, from_settings
 from wf.jetstream.permissions import permissions
 from wf.jetstream.port import Accepted, Outgoing, Rejected
+from wf.process import paths
+from wf.protocol import subjects
 from wf.settings import Settings
 
 
@@ -79,23 +80,23 @@ def test_probing_nothing_or_another_program_is_false(settings: Settings) -> None
 def test_files_are_for_this_user_only(running: Running) -> None:
     settings = running.settings
     files = [
-        state.broker_file(settings),
-        state.broker_config_file(settings),
-        *(state.credentials_file(settings, role) for role in state.ROLES),
+        paths.broker_file(settings),
+        paths.broker_config_file(settings),
+        *(paths.credentials_file(settings, role) for role in paths.ROLES),
     ]
     for path in files:
         assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
-    for path in (state.state_dir(settings), state.credentials_file(settings, "worker").parent):
+    for path in (paths.state_dir(settings), paths.credentials_file(settings, "worker").parent):
         assert stat.S_IMODE(path.stat().st_mode) == 0o700, path
 
 
 def test_passwords_and_the_port_outlive_a_restart(running: Running) -> None:
     first = running.broker
-    worker = state.credentials_file(running.settings, "worker").read_bytes()
+    worker = paths.credentials_file(running.settings, "worker").read_bytes()
     running.kill9()
     second = embedded.prepare(running.settings)
     assert second.port == first.port
-    assert state.credentials_file(running.settings, "worker").read_bytes() == worker
+    assert paths.credentials_file(running.settings, "worker").read_bytes() == worker
 
 
 async def test_what_is_stored_outlives_kill9(settings: Settings) -> None:
@@ -173,7 +174,7 @@ def test_a_disk_that_fills_while_trying_is_named() -> None:
     if not os.access("/dev/full", os.W_OK):
         pytest.skip("no /dev/full")
     with pytest.raises(BrokerError, match="space"):
-        state.write_private(Path("/dev/full/x"), b"x")
+        paths.write_private(Path("/dev/full/x"), b"x")
 
 
 def test_an_old_server_is_named_with_the_remedy(tmp_path: Path) -> None:
@@ -316,15 +317,15 @@ async def test_nobody_listening_is_said_within_the_time_allowed() -> None:
 
 
 def test_a_damaged_endpoint_file_says_so(settings: Settings) -> None:
-    state.make_private(state.state_dir(settings))
+    paths.make_private(paths.state_dir(settings))
     for damaged in (b"{", b"[]"):
-        state.write_private(state.broker_file(settings), damaged)
+        paths.write_private(paths.broker_file(settings), damaged)
         with pytest.raises(BrokerError, match="restart wf-supervisor"):
             from_settings(settings, "client")
 
 
 def test_the_endpoint_is_what_clients_connect_to(running: Running) -> None:
-    endpoint = orjson.loads(state.broker_file(running.settings).read_bytes())
+    endpoint = orjson.loads(paths.broker_file(running.settings).read_bytes())
     assert endpoint == {
         "url": f"nats://127.0.0.1:{running.broker.port}",
         "port": running.broker.port,

@@ -8,7 +8,7 @@ import orjson
 
 from tests.support.engine import deploy, ended, engine, settled, start
 from tests.support.server import RealServer
-from wf.client import Client
+from wf.client.client import Client
 from wf.jetstream import topology
 from wf.jetstream.client import JetStream
 

@@ -1,4 +1,6 @@
-"""Group commit, outbox, conflicts and recovery on the real server: the sentences of DESIGN §6."""
+"""Group commit, outbox, conflicts and recovery on the real server: the sentences of docs/design.md
+§6.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from typing import Any
 import orjson
 import pytest
 
-from orchestrator.apply import Limits
+from orchestrator.engine.apply import Limits
 from tests.support.engine import (
     Engine,
     FakeWorker,
@@ -28,11 +30,11 @@ from tests.support.engine import (
 )
 from tests.support.server import RealServer
 from tests.support.waiting import eventually
-from wf import messages, subjects
 from wf.errors import BrokerError
 from wf.jetstream import topology
 from wf.jetstream.client import JetStream
 from wf.jetstream.port import Outcome, Outgoing, Unknown
+from wf.protocol import messages, subjects
 from wf.settings import Settings
 
 JsonObject = dict[str, Any]
@@ -476,7 +478,7 @@ async def test_an_event_that_kills_the_orchestrator_is_set_aside_and_its_instanc
     js: JetStream, nats_server: RealServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Invariant 8: it kills the orchestrator once, and then only two children that try it."""
-    from orchestrator import apply as applying
+    from orchestrator.engine import apply as applying
     from tests.support.mortal import Died
 
     await deploy(js, TWO)
@@ -513,7 +515,7 @@ async def test_an_event_that_kills_the_orchestrator_is_set_aside_and_its_instanc
 async def test_a_machine_that_raises_faults_that_instance_only(
     js: JetStream, nats_server: RealServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from orchestrator import apply as applying
+    from orchestrator.engine import apply as applying
 
     await deploy(js, TWO)
     advance = applying.advance

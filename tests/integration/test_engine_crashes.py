@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from orchestrator.definition import parse
-from orchestrator.fold import fold
+from orchestrator.state.history_fold import fold
 from tests.support.engine import (
     FakeWorker,
     deploy,

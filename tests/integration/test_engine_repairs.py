@@ -11,9 +11,9 @@ from typing import Any
 import orjson
 import pytest
 
-from orchestrator import apply as applying
 from orchestrator import main
-from orchestrator.outbox import EVIDENCE_BYTES
+from orchestrator.dispatch.outbox import EVIDENCE_BYTES
+from orchestrator.engine import apply as applying
 from tests.integration.test_engine import SLEEPER, TWO
 from tests.support.engine import (
     Engine,
@@ -29,11 +29,11 @@ from tests.support.engine import (
 )
 from tests.support.server import RealServer
 from tests.support.waiting import eventually
-from wf import messages, subjects
 from wf.jetstream import topology
 from wf.jetstream.client import JetStream
 from wf.jetstream.encode import publication
 from wf.jetstream.port import Outgoing, Stored
+from wf.protocol import messages, subjects
 
 JsonObject = dict[str, Any]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from orchestrator.inbound import Item
+from orchestrator.ingest.messages_in import Item
 from tests.integration.test_engine import SLEEPER, TWO, acked_up_to, tasks
 from tests.support.engine import (
     Engine,
@@ -25,10 +25,10 @@ from tests.support.engine import (
 )
 from tests.support.server import RealServer
 from tests.support.waiting import eventually
-from wf import messages, subjects
 from wf.jetstream import topology
 from wf.jetstream.client import JetStream
 from wf.jetstream.port import Outcome, Outgoing, Stored
+from wf.protocol import messages, subjects
 
 START_AGAIN = Outgoing(
     subjects.start("default", "two"),

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator import main, parking
+from orchestrator import main
+from orchestrator.dispatch import backpressure
 from tests.integration.test_engine import (
     SLEEPER,
     TWO,
@@ -31,11 +32,11 @@ from tests.support.engine import (
 )
 from tests.support.server import RealServer
 from tests.support.waiting import eventually
-from wf import messages, subjects
 from wf.errors import BrokerError
 from wf.jetstream import topology
 from wf.jetstream.client import JetStream
 from wf.jetstream.port import Outcome, Outgoing, Rejected, Stored, Unknown
+from wf.protocol import messages, subjects
 from wf.settings import Settings
 
 JsonObject = dict[str, Any]
@@ -90,7 +91,7 @@ async def test_timers_beyond_the_cap_do_not_keep_those_that_fire_from_being_hear
 ) -> None:
     """Room is made by timers that fire: held starts must not close the intake to them."""
     monkeypatch.setattr(main, "SWEEP_S", 0.1)
-    monkeypatch.setattr(parking, "LONGEST_DELAY_S", 0.2)
+    monkeypatch.setattr(backpressure, "LONGEST_DELAY_S", 0.2)
     await deploy(js, NAP)
     few = with_limits(nats_server.settings(), batch=1, pending_timers=2)
     names = [f"i{n}" for n in range(6)]
@@ -259,7 +260,7 @@ async def test_a_parking_that_gets_no_answer_is_tried_again(
 async def test_with_a_crowd_held_none_waits_for_its_minute(
     js: JetStream, nats_server: RealServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parking, "CROWD", 3)
+    monkeypatch.setattr(backpressure, "CROWD", 3)
     await deploy(js, TWO)
     narrow = one_task_per_activity(nats_server)
     async with engine(nats_server, settings=narrow) as only:

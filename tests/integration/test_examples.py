@@ -7,12 +7,13 @@ import pytest
 
 from tests.support.engine import FakeWorker, ended, engine, history, in_status, start
 from tests.support.waiting import eventually
-from wf import Context, messages, subjects
-from wf.client import Client
-from wf.discovery import load, module_files
+from wf import Context
+from wf.authoring.module_probe import load, module_files
+from wf.client.client import Client
 from wf.errors import NonRetryable
 from wf.jetstream import topology
-from wf.problem import of_exception
+from wf.protocol import messages, subjects
+from wf.protocol.problem_details import of_exception
 
 PROJECT = Path(__file__).parents[2]
 WORKFLOWS = sorted((PROJECT / "config" / "workflows").glob("*.yaml"))

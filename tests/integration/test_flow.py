@@ -16,16 +16,16 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.definition import parse
-from orchestrator.fold import fold
+from orchestrator.state.history_fold import fold
 from tests.support.engine import deploy, ended, engine, history, settled, snapshot, start
 from tests.support.server import RealServer, end_with_the_tests
 from tests.support.tap import ACKED, DELIVERED, PUBLISHED, STORED, Seen, Tap, assert_order
 from tests.support.waiting import eventually
-from wf import messages, subjects
-from wf.ids import derived_id
 from wf.jetstream import topology
 from wf.jetstream.client import JetStream
 from wf.jetstream.port import Accepted, Outgoing
+from wf.protocol import messages, subjects
+from wf.protocol.ids import derived_id
 
 ROOT = Path(__file__).parents[2]
 

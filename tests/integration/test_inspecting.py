@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from supervisor.checking import check
-from supervisor.configuration import Configuration
+from supervisor.reload.check import check
+from supervisor.reload.configuration import Configuration
 from tests.support.server import RealServer
-from wf.jetstream import inspecting, topology
-from wf.jetstream.inspecting import LIMIT_S, inspect
+from wf.jetstream import inspection, topology
+from wf.jetstream.inspection import LIMIT_S, inspect
 from wf.settings import Settings
 
 USER = "user: a, password: b"
@@ -35,8 +35,8 @@ def server(folder: Path, config: str = "") -> Iterator[RealServer]:
 
 def streams(made: RealServer, settings: Settings) -> Any:
     async def look() -> Any:
-        js = await inspecting.client.connect(
-            inspecting.from_settings(settings, "orchestrator"), role="orchestrator", name="t"
+        js = await inspection.client.connect(
+            inspection.from_settings(settings, "orchestrator"), role="orchestrator", name="t"
         )
         try:
             return (await js.api("STREAM.LIST"))["streams"]
@@ -167,7 +167,7 @@ def test_clocks_that_differ_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with server(tmp_path) as made:
         ensured(made)
         late = datetime.now(tz=UTC).timestamp() + 60
-        monkeypatch.setattr(inspecting.time, "time", lambda: late)
+        monkeypatch.setattr(inspection.time, "time", lambda: late)
         _, problems = inspect(made.settings())
     assert any("clocks" in one and "NTP" in one for one in problems), problems
 

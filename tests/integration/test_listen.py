@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.sends import unlisten
+from orchestrator.dispatch.effects import unlisten
 from tests.support.engine import (
     Engine,
     deploy,
@@ -21,11 +21,11 @@ from tests.support.engine import (
 )
 from tests.support.server import RealServer
 from tests.support.waiting import eventually
-from wf import messages, subjects
-from wf.client import Client
+from wf.client.client import Client
 from wf.jetstream import topology
 from wf.jetstream.client import JetStream
 from wf.jetstream.port import Outgoing
+from wf.protocol import messages, subjects
 
 PAID = """
 document: {dsl: '1.0.3', namespace: default, name: paid, version: '1.0.0'}

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.definition import parse
-from orchestrator.fold import fold
+from orchestrator.state.history_fold import fold
 from tests.integration import test_flow
 from tests.integration.test_flow import LIMIT_S, worker
 from tests.support.engine import deploy, ended, engine, history, settled, snapshot, start
 from tests.support.server import RealServer
 from tests.support.waiting import eventually
-from wf import subjects
 from wf.jetstream import topology
 from wf.jetstream.client import JetStream
+from wf.protocol import subjects
 
 HEAD = "document: {dsl: '1.0.0', namespace: default, name: flow, version: '1.0.0'}\n"
 UNATTENDED = f"""{HEAD}

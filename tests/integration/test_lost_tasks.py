@@ -19,11 +19,11 @@ from tests.support.engine import (
 )
 from tests.support.server import RealServer
 from tests.support.waiting import eventually
-from wf import messages, subjects
-from wf.client import Client
+from wf.client.client import Client
 from wf.jetstream import mending, topology
 from wf.jetstream.client import JetStream
 from wf.jetstream.port import Accepted, Delivery, Outgoing
+from wf.protocol import messages, subjects
 from wf.settings import OrchestratorSettings, Settings
 
 FLOW = """

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tests.support.server import RealServer
-from wf import messages, subjects
 from wf.jetstream import topology
 from wf.jetstream.client import JetStream
 from wf.jetstream.port import Accepted, Outgoing
+from wf.protocol import messages, subjects
 
 EVENTS = topology.WORKFLOW_EVENTS
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from orchestrator import admission
+from orchestrator.concurrency import admission
 from orchestrator.definition import parse
-from orchestrator.fold import fold
-from orchestrator.sends import leave_place
+from orchestrator.dispatch.effects import leave_place
+from orchestrator.state.history_fold import fold
 from tests.support.engine import (
     FakeWorker,
     deploy,
@@ -27,10 +27,10 @@ from tests.support.engine import (
 )
 from tests.support.server import RealServer
 from tests.support.waiting import eventually
-from wf import messages, subjects
 from wf.jetstream import topology
 from wf.jetstream.client import JetStream
 from wf.jetstream.port import Outgoing
+from wf.protocol import messages, subjects
 
 JsonObject = dict[str, Any]
 

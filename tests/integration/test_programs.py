@@ -13,12 +13,12 @@ import pytest
 from tests.support.pool import runs
 from tests.support.server import make_settings
 from tests.support.waiting import eventually
-from wf import problem
-from wf.builtin import configuration
-from wf.builtin.script import script
-from wf.builtin.shell import shell
-from wf.context import Context
+from wf.authoring.context import Context
+from wf.builtin.common import settings as configuration
+from wf.builtin.programs.script import script
+from wf.builtin.programs.shell import shell
 from wf.errors import ActivityError, NonRetryable
+from wf.protocol import problem_details
 from wf.settings.models import BuiltinSettings, ScriptSettings, ShellSettings
 
 
@@ -59,7 +59,7 @@ async def test_what_it_returns() -> None:
 async def test_a_failure_has_the_real_status_and_what_was_said() -> None:
     with pytest.raises(ActivityError) as raised:
         await sh("echo why >&2; exit 3")
-    assert (raised.value.type, raised.value.title) == (problem.RUNTIME, "Exit status 3")
+    assert (raised.value.type, raised.value.title) == (problem_details.RUNTIME, "Exit status 3")
     assert "why" in raised.value.detail
     with pytest.raises(ActivityError, match="signal 9"):
         await sh("kill -9 $$")
@@ -93,7 +93,7 @@ async def test_only_what_is_allowed_runs(tmp_path: Path) -> None:
     for command in ("cat /etc/passwd", "echo a; cat /etc/passwd", "/bin/../bin/cat"):
         with pytest.raises(NonRetryable) as raised:
             await sh(command)
-        assert raised.value.type == problem.CONFIGURATION
+        assert raised.value.type == problem_details.CONFIGURATION
     with pytest.raises(NonRetryable, match="LD_PRELOAD"):
         await sh("echo a", environment={"LD_PRELOAD": "/tmp/x.so"})
     allow(tmp_path, "/nowhere/tool")

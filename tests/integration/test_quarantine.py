@@ -19,10 +19,11 @@ from tests.support.engine import (
     succeed,
 )
 from tests.support.waiting import eventually
-from wf import instances, subjects
-from wf.client import Client
+from wf.client import instances
+from wf.client.client import Client
 from wf.jetstream import topology
 from wf.jetstream.port import Accepted, Outgoing
+from wf.protocol import subjects
 
 FLOW = {
     "document": {"dsl": "1.0.3", "namespace": "default", "name": "flow", "version": "1.0.0"},

@@ -19,11 +19,11 @@ from tests.support.engine import (
     start,
     succeed,
 )
-from wf import messages, subjects
-from wf.client import Client
+from wf.client.client import Client
 from wf.errors import NotFound, WfError
 from wf.jetstream import topology
 from wf.jetstream.port import Outgoing
+from wf.protocol import messages, subjects
 
 STEPS = """
 document: {dsl: 1.0.3, namespace: default, name: steps, version: 1.0.0}

@@ -9,11 +9,11 @@ import orjson
 import pytest
 
 from orchestrator import main
-from orchestrator import record as records
-from orchestrator.cache import Cache
-from orchestrator.inbound import Item
-from orchestrator.record import Commit, Record, absent
-from orchestrator.store import Store, Write
+from orchestrator.ingest.messages_in import Item
+from orchestrator.state import commit as records
+from orchestrator.state.commit import Commit, Record, absent
+from orchestrator.state.snapshot_cache import Cache
+from orchestrator.state.snapshot_store import Store, Write
 from tests.integration.test_engine import (
     SLEEPER,
     TWO,
@@ -36,11 +36,11 @@ from tests.support.engine import (
 )
 from tests.support.server import RealServer
 from tests.support.waiting import eventually
-from wf import messages, subjects
 from wf.errors import BrokerError
 from wf.jetstream import topology
 from wf.jetstream.client import JetStream
 from wf.jetstream.port import Outcome, Outgoing, Rejected, Unknown
+from wf.protocol import messages, subjects
 
 JsonObject = dict[str, Any]
 

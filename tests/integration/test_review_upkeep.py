@@ -23,10 +23,10 @@ from tests.support.engine import (
 )
 from tests.support.server import RealServer
 from tests.support.waiting import eventually
-from wf import messages, subjects
 from wf.jetstream import topology
 from wf.jetstream.client import JetStream
 from wf.jetstream.port import Outcome, Outgoing
+from wf.protocol import messages, subjects
 
 
 async def test_what_is_done_with_is_swept_and_what_waits_stays(

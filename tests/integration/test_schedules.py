@@ -12,10 +12,11 @@ import pytest
 from tests.support.engine import deploy, ended, engine, settled, start
 from tests.support.server import RealServer
 from tests.support.waiting import eventually
-from wf import definitions, schedules, subjects
-from wf.ids import scheduled_id
+from wf.client import definitions, schedules
 from wf.jetstream import topology
 from wf.jetstream.client import JetStream
+from wf.protocol import subjects
+from wf.protocol.ids import scheduled_id
 
 POINTS = 16
 

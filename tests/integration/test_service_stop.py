@@ -6,7 +6,7 @@ import asyncio
 import time
 from typing import Any
 
-from orchestrator.service import FINISH_S
+from orchestrator.engine.loop import FINISH_S
 from tests.support.engine import Engine, deploy, engine, start
 from tests.support.server import RealServer
 from wf.jetstream import topology

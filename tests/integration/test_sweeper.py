@@ -8,13 +8,13 @@ import pytest
 
 from tests.support.server import RealServer
 from tests.support.waiting import eventually
-from wf import subjects
 from wf.errors import MessageError
 from wf.jetstream import topology
 from wf.jetstream.advisories import Advisory, AdvisoryReader, parse_advisory
 from wf.jetstream.client import JetStream
 from wf.jetstream.port import Accepted, Delivery, Outgoing
 from wf.jetstream.sweeper import LATE_MESSAGES, LATE_S, Postponed, Sweeper, purge_to
+from wf.protocol import subjects
 
 EVENTS = topology.WORKFLOW_EVENTS
 TASKS = topology.ACTIVITY_TASKS

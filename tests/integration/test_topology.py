@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from tests.support.server import RealServer, make_settings
-from wf import subjects
 from wf.errors import BrokerError, MessageError
 from wf.jetstream import topology
 from wf.jetstream.client import JetStream
 from wf.jetstream.own_subjects import own_from
 from wf.jetstream.port import Accepted, Delivery, Outgoing, Rejected
+from wf.protocol import subjects
 from wf.settings import OrchestratorLimits, OrchestratorSettings
 
 EVENTS = topology.WORKFLOW_EVENTS

@@ -8,14 +8,15 @@ from typing import Any
 import orjson
 import pytest
 
-from orchestrator import collector
+from orchestrator.cloudevents import event_sets
 from tests.support.engine import deploy, ended, engine, settled
 from tests.support.server import RealServer
 from tests.support.waiting import eventually
-from wf import cloudevents, subjects
-from wf.client import Client
+from wf.client.client import Client
 from wf.jetstream import topology
 from wf.jetstream.client import JetStream
+from wf.jetstream.cloud_event_message import cloud_event_message
+from wf.protocol import subjects
 
 POINTS = 16
 ONE = "{one: {with: {type: order.placed, data: '${ .n >= 0 }'}}}"
@@ -257,7 +258,7 @@ async def test_an_event_that_is_published_again_is_the_same_one(
     paid = {**event, "type": "order.paid", "data": {"of": 1}}
     async with engine(nats_server):
         for n, one in enumerate((placed, placed, paid, paid, placed)):
-            await js.publish(topology.CLOUD_EVENTS, [cloudevents.outgoing(one, f"again-{n}")])
+            await js.publish(topology.CLOUD_EVENTS, [cloud_event_message(one, f"again-{n}")])
         await outputs(js, 2)
         assert [one["open"] + one["done"] for one in await collections(js)] == [[]]
 
@@ -265,7 +266,7 @@ async def test_an_event_that_is_published_again_is_the_same_one(
 async def test_events_for_which_there_is_no_room_are_set_aside(
     js: JetStream, nats_server: RealServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(collector, "MARGIN_BYTES", js.max_payload - 9000)
+    monkeypatch.setattr(event_sets, "MARGIN_BYTES", js.max_payload - 9000)
     await deploy(js, flow(ALL))
     async with engine(nats_server):
         for n in range(8):

@@ -17,9 +17,10 @@ from tests.support.engine import (
 )
 from tests.support.server import RealServer
 from tests.support.waiting import eventually
-from wf import instances, subjects
+from wf.client import instances
 from wf.jetstream import topology
 from wf.jetstream.client import JetStream
+from wf.protocol import subjects
 
 COUNT = 400
 PARCELS = [f"parcel-{n:060}" for n in range(COUNT)]

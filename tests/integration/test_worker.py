@@ -15,16 +15,16 @@ import orjson
 import pytest
 
 from tests.support.server import RealServer
-from wf import messages, subjects
-from wf.child import EXIT_BROKER, EXIT_CONFIG, EXIT_RECYCLE, Child
 from wf.jetstream import client, topology
 from wf.jetstream.connection import Connection
 from wf.jetstream.embedded import free_port
 from wf.jetstream.port import Outgoing, Stored
+from wf.process.child import EXIT_BROKER, EXIT_CONFIG, EXIT_RECYCLE, Child
+from wf.protocol import messages, subjects
 from wf.settings import NatsSettings, PoolSettings, Settings
+from wf.worker.activities import load_definitions
 from wf.worker.main import Worker
-from wf.worker.modules import load_definitions
-from wf.worker.stopping import Stopping
+from wf.worker.shutdown import Stopping
 
 ROOT = Path(__file__).parents[2]
 
@@ -339,7 +339,7 @@ async def test_def_activities_are_reported_at_their_timeout_and_may_come_back(b:
 async def test_a_thread_that_cannot_be_ended_gets_its_worker_recycled(
     b: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("wf.worker.watch.STUCK_GRACE_S", 0.5)
+    monkeypatch.setattr("wf.worker.recycling.STUCK_GRACE_S", 0.5)
     _, task = await b.start("deaf", timeout=0.2, concurrency=2)
     assert (await b.call("deaf", {"seconds": 20}))["outcome"] == "timed-out"
     assert (await b.call("deaf", {"seconds": 0}))["outcome"] == "completed"
@@ -349,7 +349,7 @@ async def test_a_thread_that_cannot_be_ended_gets_its_worker_recycled(
 async def test_a_coroutine_that_ignores_its_cancellation_gets_its_worker_recycled(
     b: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("wf.worker.watch.STUCK_GRACE_S", 0.5)
+    monkeypatch.setattr("wf.worker.recycling.STUCK_GRACE_S", 0.5)
     monkeypatch.setattr("wf.worker.deadlines.CANCEL_GRACE_S", 0.3)
     _, task = await b.start("stubborn", timeout=0.2)
     assert (await b.call("stubborn", {"seconds": 2}))["outcome"] == "timed-out"
@@ -522,7 +522,7 @@ async def test_a_worker_waits_until_the_engine_has_made_the_consumer(b: Bench) -
 PROCESS = """
 import functools, os, signal, sys
 import orjson
-from wf.child import Child
+from wf.process.child import Child
 from wf.settings import NatsSettings, PoolSettings, Settings
 from wf.jetstream import client
 from wf.jetstream.client import JetStream

@@ -11,8 +11,8 @@ import sys
 import time
 from pathlib import Path
 
-from wf import slots
-from wf.child import EXIT_CONFIG, EXIT_RECYCLE, Child
+from wf.process import status_page
+from wf.process.child import EXIT_CONFIG, EXIT_RECYCLE, Child
 
 _AWAITED = {signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1}
 
@@ -43,7 +43,7 @@ def run(child: Child) -> int:
     signal.pthread_sigmask(signal.SIG_BLOCK, _AWAITED)
     if what == "slow-import":
         time.sleep(2.0)  # longer than the test's hang_timeout
-    slot = slots.open_writer(child.slot_fd, 4, child.generation, time.monotonic())
+    slot = status_page.open_writer(child.slot_fd, 4, child.generation, time.monotonic())
     if what in ("hang", "overdue", "wishes-to-leave"):
         return _stuck(child, slot, what)
     if what == "never-ready":
@@ -80,12 +80,14 @@ def run(child: Child) -> int:
     return _serve(child, what)
 
 
-def _stuck(child: Child, slot: slots.SlotWriter, what: str) -> int:
+def _stuck(child: Child, slot: status_page.SlotWriter, what: str) -> int:
     """Ready, and then not as it should be."""
     if what == "overdue":
         place = slot.hold(7, "reply")
         slot.started(place, time.monotonic() - 20.0, time.monotonic() - 11.0)
-    slot.enter(slots.Phase.DRAINING if what == "wishes-to-leave" else slots.Phase.RUNNING)
+    slot.enter(
+        status_page.Phase.DRAINING if what == "wishes-to-leave" else status_page.Phase.RUNNING
+    )
     child.ready()
     while True:
         if what == "overdue":

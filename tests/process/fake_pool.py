@@ -8,10 +8,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from supervisor.autoscale import ScalingPolicy
 from supervisor.main import run
-from supervisor.restart import Policy
-from supervisor.timing import Timing
+from supervisor.policy.restart import Policy
+from supervisor.policy.scaling import ScalingPolicy
+from supervisor.processes.timing import Timing
 from wf.errors import ConfigError
 
 TABLE = {

@@ -11,17 +11,17 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from supervisor import memory
 from supervisor.main import run
-from supervisor.timing import Timing
+from supervisor.processes import oom_kills
+from supervisor.processes.timing import Timing
 
 
 def memory_kills(beside: Path) -> None:
     """Let the tests play the kernel."""
     counter = beside / "oom_kill"
     counter.write_text("oom_kill 0\n")
-    killer = memory.MemoryKiller.__init__
-    killer.__defaults__ = (lambda: memory.counted(counter),)
+    killer = oom_kills.MemoryKiller.__init__
+    killer.__defaults__ = (lambda: oom_kills.counted(counter),)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import Any, cast
 import orjson
 
 from tests.support.pool import RealPool
-from wf.blocking import BlockingClient
+from wf.client.blocking import BlockingClient
 from wf.jetstream import topology
 
 MODULE = """

@@ -16,8 +16,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from orchestrator import apply as applying
-from orchestrator import record as records
+from orchestrator.engine import apply as applying
+from orchestrator.state import commit as records
 from supervisor.main import run
 
 WAYS = {

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from supervisor.control import ask
+from supervisor.control.socket import ask
 
 LIMIT_S = 15.0
 ROOT = Path(__file__).parents[2]

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.support.pool import RealPool
-from wf.blocking import BlockingClient
+from wf.client.blocking import BlockingClient
 
 SLOW_GREETING = """
 document: {dsl: 1.0.0, namespace: default, name: slow_greeting, version: 1.0.0}
@@ -23,7 +23,7 @@ do:
 
 
 def made(root: Path) -> RealPool:
-    from supervisor.init import make_pool
+    from supervisor.scaffold import make_pool
 
     make_pool(root)
     (root / "workflows" / "slow_greeting.yaml").write_text(SLOW_GREETING)

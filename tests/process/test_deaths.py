@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from mortal_pool import MortalPool
 
-from supervisor.control import ask
+from supervisor.control.socket import ask
 
 SOON_S = 0.25
 IMPATIENT = Path(__file__).with_name("impatient_pool.py")

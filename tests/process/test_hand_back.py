@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from mortal_pool import MortalPool
 
-from supervisor.control import ask
+from supervisor.control.socket import ask
 
 SOON_S = 1.0
 WAITING = ["second", "third", "fourth", "fifth"]

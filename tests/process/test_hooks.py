@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.pool import RealPool, runs
-from wf.blocking import BlockingClient
+from wf.client.blocking import BlockingClient
 
 MODULE = """
 import atexit, os, signal, socket, subprocess, sys, weakref

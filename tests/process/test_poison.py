@@ -12,10 +12,10 @@ import orjson
 import pytest
 
 from tests.support.pool import RealPool
-from wf import messages, subjects
-from wf.blocking import BlockingClient
+from wf.client.blocking import BlockingClient
 from wf.jetstream import topology
 from wf.jetstream.port import Outgoing
+from wf.protocol import messages, subjects
 
 POISONOUS = Path(__file__).with_name("poisonous_pool.py")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pool_directory import PoolDirectory, until
 
-from supervisor.status import one_line
+from supervisor.control.status import one_line
 
 HANGS = "import time\nfrom wf import activity\ntime.sleep({s})\n@activity\ndef {name}(): ...\n"
 

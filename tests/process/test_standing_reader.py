@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.control import NAME
+from supervisor.control.socket import NAME
 from tests.support.pool import ROOT, RealPool
 
 ACTIVITY = """

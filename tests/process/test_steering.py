@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pool_directory import PoolDirectory, alive, command, until
 
-from supervisor.control import ask
+from supervisor.control.socket import ask
 
 
 def started(pool: PoolDirectory, pools: dict[str, int], **timing: Any) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pool_directory import PoolDirectory, alive, until
 
-from supervisor.status import one_line
+from supervisor.control.status import one_line
 
 
 def descriptors(pid: int) -> list[str]:

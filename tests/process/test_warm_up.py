@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 # numbers and makes them anew, also in a fork of a child that has given them to something else.
 PROGRAM = """
 import os
-from supervisor.entrypoints import TABLE, resolve
+from supervisor.roles import TABLE, resolve
 
 before = sorted(os.listdir("/proc/self/fd"))
 resolve(TABLE)

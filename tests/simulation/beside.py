@@ -8,12 +8,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from orchestrator import main
-from orchestrator import record as records
-from orchestrator.apart import Rules
-from orchestrator.apply import Limits
+from orchestrator.engine.apply import Limits
+from orchestrator.state import commit as records
+from orchestrator.state.large_values import Rules
 from tests.support.memory.stream import MemoryStream
-from wf import subjects
 from wf.jetstream.port import Port
+from wf.protocol import subjects
 from wf.settings import Settings
 
 RULES = Rules(snapshot=0, value=12, rent=24)

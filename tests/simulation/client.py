@@ -6,9 +6,9 @@ import asyncio
 from typing import TYPE_CHECKING, NamedTuple
 
 from tests.simulation.plan import Wish
-from wf import messages, subjects
 from wf.jetstream import topology
 from wf.jetstream.port import Accepted, Outgoing
+from wf.protocol import messages, subjects
 
 if TYPE_CHECKING:
     from tests.support.memory import MemoryPort

@@ -1,4 +1,5 @@
-"""Watches what the broker stores and what is acked, and checks the order (DESIGN §5, 2 and 4).
+"""Watches what the broker stores and what is acked, and checks the order (docs/design.md §5, 2 and
+4).
 
 - A snapshot is stored before anything that it implies.
 - All that a stored commit implies is stored before its events are acked, and before the next
@@ -16,17 +17,17 @@ from dataclasses import dataclass, field
 
 import orjson
 
-from orchestrator import outbox as building
-from orchestrator import record as records
-from orchestrator.inbound import FLUSH_TIMER
-from orchestrator.store import CONSUMERS
+from orchestrator.dispatch import outbox as building
+from orchestrator.ingest.messages_in import FLUSH_TIMER
+from orchestrator.state import commit as records
+from orchestrator.state.snapshot_store import CONSUMERS
 from tests.simulation import beside, line, litter
 from tests.support.memory.broker import Watcher
 from tests.support.memory.consumer import MemoryConsumer
 from tests.support.memory.matching import matches
 from tests.support.memory.stream import MemoryStream, Message
-from wf import subjects
 from wf.jetstream import topology
+from wf.protocol import subjects
 
 Implied = tuple[str, str]  # stream, and message id, or subject where there is none
 

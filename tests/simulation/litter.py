@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import orjson
 
 from tests.support.memory.broker import Watcher
-from wf import subjects
 from wf.jetstream import topology
 from wf.jetstream.port import Accepted, Outgoing
+from wf.protocol import subjects
 
 if TYPE_CHECKING:
     from tests.simulation.world import World

@@ -12,43 +12,39 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
-from orchestrator import apply as applying
-from orchestrator import (
-    collector,
-    engine,
-    faulting,
-    inbound,
-    main,
-    publisher,
-    quarantine,
-    sending,
-    sends,
-    service,
-    store,
-)
-from orchestrator import record as records
-from orchestrator.admission import Admission
-from orchestrator.collector import Collector
-from orchestrator.correlator import Correlator
-from orchestrator.engine import Engine
-from orchestrator.guard import Guard, named
-from orchestrator.journal import Journal
-from orchestrator.lanes import Lanes
-from orchestrator.machine import control, results, slot, triggering
-from orchestrator.machine.step import Step
-from orchestrator.outbox import Outbox
-from orchestrator.parking import Parking
-from orchestrator.places import Places
-from orchestrator.publisher import Publisher
-from orchestrator.quarantine import Quarantine
-from orchestrator.service import Service
-from orchestrator.store import Store, Written
-from orchestrator.timer_cap import TimerCap
+from orchestrator import main
+from orchestrator.cloudevents import event_sets
+from orchestrator.cloudevents.correlator import Correlator
+from orchestrator.cloudevents.event_sets import Collector
+from orchestrator.concurrency.admission import Admission
+from orchestrator.concurrency.waiting_lines import Places
+from orchestrator.dispatch import effects, outbox_relay
+from orchestrator.dispatch.backpressure import Parking
+from orchestrator.dispatch.outbox import Outbox
+from orchestrator.dispatch.outbox_relay import Publisher
+from orchestrator.dispatch.timer_limit import TimerCap
+from orchestrator.engine import apply as applying
+from orchestrator.engine import faults, group_commit, loop, quarantine
+from orchestrator.engine.group_commit import Engine
+from orchestrator.engine.loop import Service
+from orchestrator.engine.quarantine import Quarantine
+from orchestrator.ingest import messages_in
+from orchestrator.ingest.instance_queues import Lanes
+from orchestrator.ingest.poison_guard import Guard, named
+from orchestrator.ingest.poison_journal import Journal
+from orchestrator.machine.calls import results
+from orchestrator.machine.control import suspend_resume_cancel
+from orchestrator.machine.events import trigger_sets
+from orchestrator.machine.kernel import concurrency_slot
+from orchestrator.machine.kernel.step import Step
+from orchestrator.state import commit as records
+from orchestrator.state import snapshot_store
+from orchestrator.state.snapshot_store import Store, Written
 from tests.simulation.plan import Wish
 from wf.errors import MessageError
-from wf.jetstream import sweeper, topology
+from wf.jetstream import publish_batched, sweeper, topology
 from wf.jetstream.port import Accepted, Unknown
-from wf.messages import SIGNS
+from wf.protocol.messages import SIGNS
 
 Breaking = Callable[[], Iterator[Any]]
 
@@ -82,7 +78,7 @@ def ack_before_commit() -> Iterator[Any]:
     """The events are acked when their group begins."""
     process = Engine.process
 
-    async def early(self: Engine, group: engine.Group) -> None:
+    async def early(self: Engine, group: group_commit.Group) -> None:
         for items in group.values():
             for item in items:
                 self._port.ack(item.delivery)
@@ -140,12 +136,14 @@ def store_the_snapshot_before_its_values() -> Iterator[Any]:
     """What is set apart is stored after the snapshot that names it."""
     set_apart, write = Store._set_apart, Store.write
 
-    async def late(self: Store, writes: list[store.Write], *, singly: bool = False) -> Written:
+    async def late(
+        self: Store, writes: list[snapshot_store.Write], *, singly: bool = False
+    ) -> Written:
         written = await write(self, writes, singly=singly)
         await set_apart(self, writes, Written({}, []))
         return written
 
-    async def nothing(self: Store, writes: list[store.Write], written: Written) -> Any:
+    async def nothing(self: Store, writes: list[snapshot_store.Write], written: Written) -> Any:
         return writes
 
     with patch.object(Store, "_set_apart", nothing), patch.object(Store, "write", late):
@@ -155,12 +153,12 @@ def store_the_snapshot_before_its_values() -> Iterator[Any]:
 @mutation()
 def drop_the_compare_and_set() -> Iterator[Any]:
     """A snapshot is written over whatever is there."""
-    outgoing = store.Outgoing
+    outgoing = snapshot_store.Outgoing
 
     def careless(*arguments: Any, **options: Any) -> Any:
         return outgoing(*arguments, **{**options, "expected": None})
 
-    with patch.object(store, "Outgoing", careless):
+    with patch.object(snapshot_store, "Outgoing", careless):
         yield
 
 
@@ -168,7 +166,7 @@ def drop_the_compare_and_set() -> Iterator[Any]:
 def take_another_token_for_ones_own() -> Iterator[Any]:
     """After a conflict whatever is stored counts as one's own write."""
 
-    async def trusting(self: Store, unsure: list[store.Write], written: Written) -> None:
+    async def trusting(self: Store, unsure: list[snapshot_store.Write], written: Written) -> None:
         stored = await self._last([write.instance for write in unsure])
         for write in unsure:
             current = records.decode(stored.get(f"$KV.WORKFLOW_STATES.{write.instance}"))
@@ -181,13 +179,13 @@ def take_another_token_for_ones_own() -> Iterator[Any]:
 @mutation()
 def unknown_means_stored() -> Iterator[Any]:
     """A lost answer counts as a success."""
-    send = sending.send
+    send = publish_batched.send
 
     async def hopeful(*arguments: Any, **options: Any) -> Any:
         outcomes = await send(*arguments, **options)
         return [Accepted(0) if isinstance(one, Unknown) else one for one in outcomes]
 
-    with patch.object(publisher, "send", hopeful):
+    with patch.object(outbox_relay, "send", hopeful):
         yield
 
 
@@ -244,7 +242,7 @@ def reuse_a_run_number() -> Iterator[Any]:
 )
 def drop_an_unknown_event_at_once() -> Iterator[Any]:
     """Though the start of its instance may lie below it, not yet acked."""
-    with patch.object(engine, "droppable", lambda items, floor: (items, [])):
+    with patch.object(group_commit, "droppable", lambda items, floor: (items, [])):
         yield
 
 
@@ -340,7 +338,7 @@ def blame_the_state_for_what_sealing_raises() -> Iterator[Any]:
 @mutation(wishes=RAISING)
 def forget_the_evidence_of_a_fault() -> Iterator[Any]:
     """An event that raises is replaced, and nobody can see what it was."""
-    replaced = faulting.without_culprit
+    replaced = faults.without_culprit
 
     def bare(items: Any, attempt: Any, error: Exception) -> Any:
         found = replaced(items, attempt, error)
@@ -383,19 +381,19 @@ def read_without_care() -> Iterator[Any]:
     """What breaks the protocol ends whoever reads it."""
 
     def careless(delivery: Any, own_from: int = 0) -> Any:
-        found = inbound.read(delivery, own_from)
-        if isinstance(found, inbound.Unreadable):
+        found = messages_in.read(delivery, own_from)
+        if isinstance(found, messages_in.Unreadable):
             raise MessageError(found.reason)
         return found
 
-    with patch.object(service, "read", careless):
+    with patch.object(loop, "read", careless):
         yield
 
 
 @mutation(litter=60)
 def believe_what_clients_say_of_the_engine() -> Iterator[Any]:
     """A place, a matched event or a parent counts, whoever names it."""
-    with patch.object(inbound, "_refuse_what_is_the_engines", lambda kind, body: None):
+    with patch.object(messages_in, "_refuse_what_is_the_engines", lambda kind, body: None):
         yield
 
 
@@ -517,7 +515,7 @@ def park_without_a_timer() -> Iterator[Any]:
 @mutation(orchestrators=2, tasks_per_activity=2, slow=0.1)
 def forget_redundant_commands() -> Iterator[Any]:
     """As it was: a resume that overtakes its suspend leaves no trace."""
-    reason = control.reason_to_ignore
+    reason = suspend_resume_cancel.reason_to_ignore
 
     def forgetful(snapshot: dict[str, Any], event: dict[str, Any]) -> str | None:
         found = reason(snapshot, event)
@@ -526,7 +524,7 @@ def forget_redundant_commands() -> Iterator[Any]:
             return "redundant" if redundant else None
         return found
 
-    with patch.object(control, "reason_to_ignore", forgetful):
+    with patch.object(suspend_resume_cancel, "reason_to_ignore", forgetful):
         yield
 
 
@@ -539,12 +537,12 @@ WATCHED = tuple(
 @mutation(wishes=WATCHED, workers=1, troubles=8)
 def let_what_was_held_come_back() -> Iterator[Any]:
     """As it was: of what is held about a run each takes the place of the other, again and again."""
-    rank = control._rank
+    rank = suspend_resume_cancel._rank
 
     def restless(event: dict[str, Any]) -> float:
         return math.nan if event.get("outcome") in SIGNS else rank(event)
 
-    with patch.object(control, "_rank", restless):
+    with patch.object(suspend_resume_cancel, "_rank", restless):
         yield
 
 
@@ -593,20 +591,20 @@ def take_a_set_out_before_its_start() -> Iterator[Any]:
 @mutation(wishes=TELLING, troubles=8)
 def forget_which_events_were_collected() -> Iterator[Any]:
     """An event that comes again is the first of another set."""
-    add = triggering.add
+    add = trigger_sets.add
 
     def forgetful(state: dict[str, Any], taken: Any, floor: int) -> dict[str, Any]:
         return add({**state, "seen": []}, taken, 0)
 
-    with patch.object(triggering, "add", forgetful):
+    with patch.object(trigger_sets, "add", forgetful):
         yield
 
 
 @mutation(wishes=TELLING, orchestrators=2)
 def collect_without_compare_and_set() -> Iterator[Any]:
     """A set is written over what another orchestrator has put into it."""
-    message = collector._message
-    with patch.object(collector, "_message", lambda entry: replace(message(entry), expected=None)):
+    message = event_sets._message
+    with patch.object(event_sets, "_message", lambda entry: replace(message(entry), expected=None)):
         yield
 
 
@@ -644,18 +642,21 @@ def forget_who_makes_room() -> Iterator[Any]:
 @mutation(wishes=QUEUE)
 def keep_the_place() -> Iterator[Any]:
     """An instance that has ended does not say so."""
-    with patch.object(slot, "leave", lambda step: None), patch.object(main, "AUDIT_S", 1e9):
+    with (
+        patch.object(concurrency_slot, "leave", lambda step: None),
+        patch.object(main, "AUDIT_S", 1e9),
+    ):
         yield
 
 
 @mutation(wishes=QUEUE, slow=0.1, orchestrators=2)
 def ask_without_expecting_to_be_first() -> Iterator[Any]:
     """A request that is sent again goes to the end of the line, or comes back after its end."""
-    build = sends.BUILDERS[slot.TAKE_PLACE]
+    build = effects.BUILDERS[concurrency_slot.TAKE_PLACE]
 
     def careless(*arguments: Any) -> Any:
         stream, message = build(*arguments)
         return stream, replace(message, expected=None, message_id=None)
 
-    with patch.dict(sends.BUILDERS, {slot.TAKE_PLACE: careless}):  # type: ignore[arg-type]
+    with patch.dict(effects.BUILDERS, {concurrency_slot.TAKE_PLACE: careless}):  # type: ignore[arg-type]
         yield

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from tests.simulation import flows, litter
 from tests.simulation.plan import Wish
-from wf import subjects
 from wf.jetstream.port import Outgoing
+from wf.protocol import subjects
 
 if TYPE_CHECKING:
     from tests.simulation.ledger import Ledger

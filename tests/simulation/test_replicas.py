@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from unittest.mock import patch
 
-from orchestrator import store
+from orchestrator.state import snapshot_store
 from tests.simulation import plan, world
 
 
 def test_a_result_is_not_dropped_on_the_word_of_a_replica_that_is_behind() -> None:
     draw = plan.draw
     with (
-        patch.object(store, "LEADER_READS", 0),
+        patch.object(snapshot_store, "LEADER_READS", 0),
         patch.object(
             world, "draw", lambda random: replace(draw(random), orchestrators=2, stale_s=2.0)
         ),

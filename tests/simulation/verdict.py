@@ -1,4 +1,4 @@
-"""What must hold when everything has come to rest (DESIGN §5, 1, 3, 5, 6 and 8)."""
+"""What must hold when everything has come to rest (docs/design.md §5, 1, 3, 5, 6 and 8)."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from orchestrator import record as records
-from orchestrator.definition.nodes import Task
-from orchestrator.fold import fold, ordered
+from orchestrator.definition.compiler.nodes import Task
 from orchestrator.machine import TERMINAL
-from orchestrator.record import Record
+from orchestrator.state import commit as records
+from orchestrator.state.commit import Record
+from orchestrator.state.history_fold import fold, ordered
 from tests.simulation import beside, flows, line, litter
 from tests.simulation.plan import Wish
-from wf import subjects
 from wf.errors import MessageError
 from wf.jetstream import topology
-from wf.messages import COMPLETED, FAILED, HEARTBEAT, STARTED
+from wf.protocol import subjects
+from wf.protocol.messages import COMPLETED, FAILED, HEARTBEAT, STARTED
 
 if TYPE_CHECKING:
     from tests.simulation.world import World

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from tests.simulation import flows
-from wf import messages, subjects
 from wf.jetstream import topology
 from wf.jetstream.port import Accepted, Delivery, Outgoing
+from wf.protocol import messages, subjects
 
 if TYPE_CHECKING:
     from tests.simulation.loop import Life

@@ -19,15 +19,15 @@ from unittest.mock import patch
 
 from loguru import logger
 
-from orchestrator import apply as applying
-from orchestrator import definitions as defining
 from orchestrator import main as orchestrating
-from orchestrator import record as records
-from orchestrator import sending, store
 from orchestrator.definition import canonical_bytes
+from orchestrator.engine import apply as applying
+from orchestrator.ingest.poison_trial import Fall, Piece
 from orchestrator.machine import TERMINAL
 from orchestrator.main import Orchestrator
-from orchestrator.trial import Fall, Piece
+from orchestrator.registry import definitions as defining
+from orchestrator.state import commit as records
+from orchestrator.state import snapshot_store
 from tests.simulation import adversary, bad, beside, flows, spoiling, verdict
 from tests.simulation.client import Client
 from tests.simulation.ledger import Ledger
@@ -41,13 +41,13 @@ from tests.support.memory.consumer import MemoryConsumer
 from tests.support.memory.link import Link
 from tests.support.memory.stream import MemoryStream, Message
 from tests.support.server import make_settings
-from wf import subjects
-from wf.child import Child
-from wf.definitions import EVENTS_BEFORE
+from wf.client.definitions import EVENTS_BEFORE
 from wf.errors import BrokerError
-from wf.jetstream import topology
+from wf.jetstream import publish_batched, topology
 from wf.jetstream.own_subjects import OWN_FROM
 from wf.jetstream.port import Outgoing
+from wf.process.child import Child
+from wf.protocol import subjects
 from wf.settings import Settings
 
 EPOCH_MS = 1_800_000_000_000
@@ -456,8 +456,8 @@ def _substitutes(world: World) -> Iterator[None]:
         logger.add(lambda text: world.note("log", str(text).strip()), format=_log_line, level=0)
     with (
         patch.object(defining, "parse", lambda document, subject, **_: by_subject[subject]),
-        patch.object(sending, "BATCH_MINIMUM", minimum),
-        patch.object(store, "BATCH_MINIMUM", minimum),
+        patch.object(publish_batched, "BATCH_MINIMUM", minimum),
+        patch.object(snapshot_store, "BATCH_MINIMUM", minimum),
         patch.object(applying, "advance", world.advance),
         patch.object(records, "seal", world.seal),
         patch.object(orchestrating, "_limits", beside.eager),

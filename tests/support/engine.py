@@ -14,14 +14,14 @@ from orchestrator.main import Orchestrator
 from tests.support.mortal import Died, Mortal
 from tests.support.server import RealServer
 from tests.support.waiting import eventually
-from wf import messages, subjects
-from wf.child import Child
-from wf.definitions import RegisteredDefinition, register
+from wf.client.definitions import RegisteredDefinition, register
 from wf.jetstream import topology
 from wf.jetstream.client import JetStream
 from wf.jetstream.port import Accepted, Delivery, Outgoing
+from wf.jetstream.publish_until_stored import store_one
+from wf.process.child import Child
+from wf.protocol import messages, subjects
 from wf.settings import Settings
-from wf.storing import store_one
 
 JsonObject = dict[str, Any]
 Answer = Callable[[JsonObject], JsonObject]  # task body → result body

@@ -16,14 +16,16 @@ from tests.support import fuzz
 from tests.support.memory import MemoryBroker, MemoryPort, connect
 from tests.support.memory.consumer import MemoryConsumer
 from tests.support.server import make_settings
-from wf import dead_letters, instances, messages, subjects
-from wf.child import Child
-from wf.cli import hosts_view, letters, render, shapes
-from wf.client import Client
-from wf.definitions import EVENTS_BEFORE
+from wf.cli import dead_letters as letters
+from wf.cli import hosts_view, json_documents, output, render
+from wf.client import dead_letters, instances
+from wf.client.client import Client
+from wf.client.definitions import EVENTS_BEFORE
 from wf.jetstream import topology
 from wf.jetstream.port import Accepted, Delivery, Outgoing
 from wf.monitor.status import of_all_hosts
+from wf.process.child import Child
+from wf.protocol import messages, subjects
 
 GOOD_EVERY = 200  # messages
 LIMIT_S = 60.0
@@ -166,18 +168,18 @@ class Fuzzed:
         """What people look at can be shown, whatever lies there."""
         client = Client(self.port)
         for one in (await client.recent(limit=100)).instances:
-            assert shapes.text(shapes.listed(one))
+            assert output.json_text(json_documents.listed(one))
         for instance in fuzz.INSTANCES:
             found = await instances.find(self.port, instance)
             entries = await client.history(instance)
             if found is not None:
                 found = await client.get(instance)
                 _print(render.instance_view(found, entries, 0))
-                assert shapes.text(shapes.shown(found, raw=True))
+                assert output.json_text(json_documents.shown(found, raw=True))
             _print(render.timeline(entries))
         _print(hosts_view.view(await of_all_hosts(self.port), 0))
         for letter in await dead_letters.newest(self.port, limit=5000):
-            assert shapes.text(letter.public())
+            assert output.json_text(letter.public())
         _print(letters.table(await dead_letters.newest(self.port)))
 
     async def settled(self) -> None:

@@ -10,16 +10,16 @@ from typing import Any
 
 import orjson
 
-from wf import messages
-from wf.activity import ActivityDefinition
+from wf.authoring.activity import ActivityDefinition
 from wf.jetstream.port import Accepted, Delivery, Outcome, Outgoing
+from wf.protocol import messages
 from wf.settings import PoolSettings, Settings
-from wf.worker.held import Held, parse
-from wf.worker.lane import Lane
+from wf.worker.activity_queue import Lane
 from wf.worker.policy import effective
 from wf.worker.prefetch import Prefetch
-from wf.worker.result import Results
+from wf.worker.results import Results
 from wf.worker.runner import Runner
+from wf.worker.task import Held, parse
 
 
 def settings(**pools: PoolSettings) -> Settings:

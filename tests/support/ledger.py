@@ -13,11 +13,11 @@ from typing import Any
 import orjson
 
 from orchestrator.definition import parse
-from orchestrator.fold import fold
-from wf import subjects
+from orchestrator.state.history_fold import fold
 from wf.jetstream import topology
 from wf.jetstream.client import JetStream
 from wf.jetstream.port import Stored
+from wf.protocol import subjects
 
 JsonObject = dict[str, Any]
 

@@ -16,14 +16,14 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from orchestrator.listeners import Listeners
-from orchestrator.machine.correlation import Key
-from orchestrator.outbox import Outbox
-from orchestrator.stubs import Answer, Stubs
-from wf import cloudevents, messages, subjects
+from orchestrator.cloudevents.listener_index import Listeners
+from orchestrator.dispatch.outbox import Outbox
+from orchestrator.machine.events.correlation import Key
+from orchestrator.offline.stubs import Answer, Stubs
 from wf.jetstream import topology
 from wf.jetstream.port import Delivery, Outgoing, Stored
-from wf.messages import COMPLETED
+from wf.protocol import cloudevents, messages, subjects
+from wf.protocol.messages import COMPLETED
 
 JsonObject = dict[str, Any]
 

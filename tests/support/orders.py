@@ -16,14 +16,14 @@ from tests.support import executions
 from tests.support.executions import Execution
 from tests.support.ledger import Books, balance, read_books
 from tests.support.pool import ROOT, RealPool, runs
-from wf import subjects
-from wf.blocking import BlockingClient
+from wf.client.blocking import BlockingClient
+from wf.client.start import Start
 from wf.errors import BrokerError
 from wf.jetstream import client, topology
 from wf.jetstream.client import JetStream
 from wf.jetstream.connection import from_settings
 from wf.jetstream.port import Stored
-from wf.starting import Start
+from wf.protocol import subjects
 
 TASKS_EACH = 4  # an order reserves, charges, ships and mails
 ENDED_LIMIT_S = 60.0

@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-from supervisor.control import ask
+from supervisor.control.socket import ask
 from tests.support.server import end_with_the_tests
 from tests.support.waiting import eventually_sync
 from wf.jetstream.embedded import free_port

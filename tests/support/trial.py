@@ -9,21 +9,22 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from orchestrator import outbox as outboxes
-from orchestrator import record as records
-from orchestrator.apart import DEFAULT_RULES, Rules
-from orchestrator.apply import Applied, Limits, apply, overlaid
 from orchestrator.definition import Definition
-from orchestrator.fold import fold, ordered
-from orchestrator.inbound import Unreadable, event_of, read
+from orchestrator.dispatch import outbox as outboxes
+from orchestrator.dispatch.outbox import Outbox
+from orchestrator.engine.apply import Applied, Limits, apply
+from orchestrator.ingest.messages_in import Unreadable, event_of, read
 from orchestrator.machine import TERMINAL
-from orchestrator.outbox import Outbox
-from orchestrator.record import Commit, Record
+from orchestrator.state import commit as records
+from orchestrator.state.commit import Commit, Record
+from orchestrator.state.history import overlaid
+from orchestrator.state.history_fold import fold, ordered
+from orchestrator.state.large_values import DEFAULT_RULES, Rules
 from tests.support.loopback import Coming, Loopback
-from wf import messages, subjects
 from wf.errors import MessageError
 from wf.jetstream import topology
 from wf.jetstream.port import Delivery, Stored
+from wf.protocol import messages, subjects
 from wf.settings.models import OrchestratorLimits
 
 JsonObject = dict[str, Any]

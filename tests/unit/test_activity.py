@@ -15,11 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, with_config
 
-from wf import ActivityError, Context, NonRetryable, Retry, activity, plain, problem
-from wf.activity import MARK
+from wf import ActivityError, Context, NonRetryable, Retry, activity
+from wf.authoring import json_types
+from wf.authoring.activity import MARK
+from wf.authoring.signature import InvalidInput, InvalidOutput, read_signature
 from wf.errors import ConfigError
-from wf.messages import encode
-from wf.signature import InvalidInput, InvalidOutput, read_signature
+from wf.protocol import problem_details
+from wf.protocol.messages import encode
 
 
 class Order(BaseModel):
@@ -123,7 +125,7 @@ def test_an_unknown_key_is_named_with_the_nearest_parameter() -> None:
     assert "unknown key 'ammount' (did you mean 'amount'?)" in caught.value.detail
     assert "amount: Field required" in caught.value.detail
     assert caught.value.status == 400
-    assert caught.value.type == problem.VALIDATION
+    assert caught.value.type == problem_details.VALIDATION
 
 
 def test_values_never_appear_in_validation_errors() -> None:
@@ -197,7 +199,7 @@ JSON = st.recursive(
 @pytest.mark.parametrize("kind", PLAIN)
 @given(given=JSON)
 def test_plain_annotations_are_checked_as_pydantic_would(kind: Any, given: Any) -> None:
-    ours, theirs = plain.value(kind), TypeAdapter(kind)
+    ours, theirs = json_types.value(kind), TypeAdapter(kind)
     assert ours is not None
     assert outcome(ours, given) == outcome(theirs, given)
 
@@ -210,7 +212,7 @@ def test_plain_annotations_have_the_json_schema_that_pydantic_makes(kind: Any, e
         "Input", {**kinds, "camelCase": typing_extensions.NotRequired[kind]}
     )
     theirs = TypeAdapter(with_config(ConfigDict(extra="allow" if extra else "forbid"))(shape))
-    ours = plain.fields(kinds, frozenset({"camelCase"}), extra=extra)
+    ours = json_types.fields(kinds, frozenset({"camelCase"}), extra=extra)
     assert ours is not None
     for mode in ("validation", "serialization"):
         assert ours.json_schema(mode=mode) == theirs.json_schema(mode=mode)
@@ -220,8 +222,8 @@ def test_plain_annotations_have_the_json_schema_that_pydantic_makes(kind: Any, e
 
 @pytest.mark.parametrize("kind", [Order, int | str, date, bytes, list[Point], Any | int])
 def test_what_is_more_than_plain_is_left_to_pydantic(kind: Any) -> None:
-    assert plain.value(kind) is None
-    assert plain.fields({"a": kind}, frozenset(), extra=False) is None
+    assert json_types.value(kind) is None
+    assert json_types.fields({"a": kind}, frozenset(), extra=False) is None
 
 
 def outcome(adapter: Any, given: Any) -> str:
@@ -332,8 +334,12 @@ def fail(error: BaseException) -> BaseException:
 
 
 def test_an_exception_becomes_an_error_object_with_its_own_frames() -> None:
-    body = problem.of_exception(fail(KeyError("sku")), inside=__file__)
-    assert (body["type"], body["status"], body["title"]) == (problem.RUNTIME, 500, "KeyError")
+    body = problem_details.of_exception(fail(KeyError("sku")), inside=__file__)
+    assert (body["type"], body["status"], body["title"]) == (
+        problem_details.RUNTIME,
+        500,
+        "KeyError",
+    )
     assert body["detail"] == "'sku'"
     assert body["traceback"].startswith("Traceback")
     assert "test_activity.py" in body["traceback"]
@@ -341,7 +347,7 @@ def test_an_exception_becomes_an_error_object_with_its_own_frames() -> None:
 
 def test_an_activity_error_chooses_type_title_and_status() -> None:
     error = NonRetryable("no money", type="https://shop/errors/declined", title="No", status=402)
-    body = problem.of_exception(fail(error))
+    body = problem_details.of_exception(fail(error))
     body.pop("traceback")
     assert body == {
         "type": "https://shop/errors/declined",
@@ -356,8 +362,8 @@ def test_an_error_object_is_bounded_even_when_str_raises() -> None:
         def __str__(self) -> str:
             raise RuntimeError("no text for you")
 
-    assert "RuntimeError" in problem.of_exception(fail(Nasty()))["detail"]
-    huge = problem.of_exception(fail(ActivityError("x" * 100_000)))
+    assert "RuntimeError" in problem_details.of_exception(fail(Nasty()))["detail"]
+    huge = problem_details.of_exception(fail(ActivityError("x" * 100_000)))
     assert len(encode(huge)) < 20_000
 
 

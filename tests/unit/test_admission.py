@@ -8,19 +8,19 @@ from typing import Any
 import orjson
 import pytest
 
-from orchestrator import admission
-from orchestrator.admission import Admission
+from orchestrator.concurrency import admission
+from orchestrator.concurrency.admission import Admission
 from orchestrator.definition import canonical_bytes, parse
-from orchestrator.definitions import Definitions
-from orchestrator.sends import leave_place
+from orchestrator.dispatch.effects import leave_place
+from orchestrator.registry.definitions import Definitions
 from tests.support.machine import HEADER
 from tests.support.memory import MemoryBroker, MemoryPort, connect
 from tests.support.port_cases import take
 from tests.support.server import make_settings
-from wf import subjects
 from wf.errors import BrokerError
 from wf.jetstream import topology
 from wf.jetstream.port import Accepted, Delivery, Outgoing, Rejected, Stored
+from wf.protocol import subjects
 
 ROW = "default.flow.all"
 

@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.machine import Driver, define
-from wf import problem
-from wf.builtin import answers
-from wf.builtin.client import Answer
-from wf.builtin.masking import Mask
-from wf.builtin.retry_after import retry_after_s
+from wf.builtin.common.redaction import Mask
+from wf.builtin.http import responses
+from wf.builtin.http.client import Answer
+from wf.builtin.http.retry_after import retry_after_s
 from wf.errors import ActivityError
+from wf.protocol import problem_details
 
 NOW_S = 1_763_716_500.0  # Fri, 21 Nov 2025 09:15:00 GMT
 
@@ -76,16 +76,16 @@ def test_whatever_it_says_is_nothing_or_within_the_bound(told: str, date: str) -
 @pytest.mark.parametrize("status", [429, 503])
 def test_the_error_carries_it(status: int) -> None:
     with pytest.raises(ActivityError) as caught:
-        answers.output_of(answer(status, retry_after_s=7.0), "content", False, Mask())
-    assert problem.of_exception(caught.value)["retry_after_s"] == 7.0
-    assert "retry_after_s" not in problem.of_exception(ActivityError("x"))
+        responses.output_of(answer(status, retry_after_s=7.0), "content", False, Mask())
+    assert problem_details.of_exception(caught.value)["retry_after_s"] == 7.0
+    assert "retry_after_s" not in problem_details.of_exception(ActivityError("x"))
 
 
 @pytest.mark.parametrize("odd", [-1, math.inf, math.nan, "5", True, None])
 def test_what_is_no_number_of_seconds_is_left_out(odd: Any) -> None:
     error = ActivityError("x")
     error.retry_after_s = odd
-    assert "retry_after_s" not in problem.of_exception(error)
+    assert "retry_after_s" not in problem_details.of_exception(error)
 
 
 def failed(after_s: Any) -> dict[str, Any]:
@@ -144,7 +144,7 @@ TEXT = '{"n": "café €"}'
     ],
 )
 def test_json_is_read_in_the_charset_that_it_declares(kind: str, content: bytes) -> None:
-    assert answers.content_of(answer(content=content, kind=kind)) == {"n": "café €"}
+    assert responses.content_of(answer(content=content, kind=kind)) == {"n": "café €"}
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_json_is_read_in_the_charset_that_it_declares(kind: str, content: bytes)
 )
 def test_so_is_text(kind: str, content: bytes) -> None:
     wanted = {"latin-1": "café", "shift": "日本", "xml": "<a>é</a>"}
-    found = answers.content_of(answer(content=content, kind=kind))
+    found = responses.content_of(answer(content=content, kind=kind))
     assert found in {*wanted.values(), "plain"}
     assert "\ufffd" not in found
 
@@ -177,7 +177,7 @@ def test_so_is_text(kind: str, content: bytes) -> None:
 )
 def test_json_that_is_not_in_it_is_an_error_of_the_answer(kind: str, content: bytes) -> None:
     with pytest.raises(ActivityError) as caught:
-        answers.content_of(answer(content=content, kind=kind))
+        responses.content_of(answer(content=content, kind=kind))
     assert caught.value.status == 502
 
 
@@ -187,4 +187,4 @@ def test_no_charset_breaks_it(content: bytes, charset: str) -> None:
         headers = {"content-type": f'{kind}; charset="{charset}"'.encode("utf-8", "replace")}
         given = Answer(200, "", httpx.Headers(headers), content, httpx.Request("GET", "https://a"))
         with suppress(ActivityError):  # and nothing else
-            answers.content_of(given)
+            responses.content_of(given)

@@ -6,11 +6,11 @@ import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator import record as records
-from orchestrator.apart import Rules
 from orchestrator.definition import parse
 from orchestrator.machine import advance
-from orchestrator.record import Commit, Record
+from orchestrator.state import commit as records
+from orchestrator.state.commit import Commit, Record
+from orchestrator.state.large_values import Rules
 from wf.jetstream.port import Stored
 
 RULES = Rules(snapshot=100, value=10, rent=50)

@@ -5,12 +5,14 @@ from typing import Any
 import orjson
 import pytest
 
-from orchestrator.apply import HISTORY_ENTRIES, Limits, apply, trimmed
 from orchestrator.definition import Definition
-from orchestrator.inbound import Item
-from orchestrator.machine import advance, inputs, results
-from orchestrator.machine.step import Step
-from orchestrator.record import Commit, Record, absent
+from orchestrator.engine.apply import HISTORY_ENTRIES, Limits, apply, trimmed
+from orchestrator.ingest.messages_in import Item
+from orchestrator.machine import advance
+from orchestrator.machine.calls import results
+from orchestrator.machine.control import event_table
+from orchestrator.machine.kernel.step import Step
+from orchestrator.state.commit import Commit, Record, absent
 from tests.support.machine import define
 from wf.jetstream.port import Delivery
 
@@ -76,7 +78,9 @@ def test_an_event_that_crashes_the_machine_takes_nothing_of_the_others_with_it(
             raise RuntimeError("a bug")
         results.apply_result(step, event)
 
-    monkeypatch.setitem(inputs.INPUTS, "result", inputs.INPUTS["result"]._replace(apply=broken))
+    monkeypatch.setitem(
+        event_table.INPUTS, "result", event_table.INPUTS["result"]._replace(apply=broken)
+    )
     items = [
         Item(
             Delivery("EVENTS", "c", "s", b"{}", None, n, 1, 1_000, 0, ""),

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor import host
-from supervisor.autoscale import Bounds, Host, Scaling, ScalingPolicy, decide
-from supervisor.backlog import Waiting
+from supervisor.health import host_pressure
+from supervisor.policy.backlog import Waiting
+from supervisor.policy.scaling import Bounds, Host, Scaling, ScalingPolicy, decide
 
 POLICY = ScalingPolicy()
 BOUNDS = Bounds(1, 8)
@@ -171,11 +171,11 @@ def test_no_history_leaves_the_bounds_or_grows_under_pressure_or_shrinks_below_n
 def test_pressure_is_read_as_the_kernel_writes_it(tmp_path: Path) -> None:
     file = tmp_path / "cpu"
     file.write_text("some avg10=12.34 avg60=0.10 avg300=0.26 total=42959266\nfull avg10=0.00\n")
-    assert host.pressure(file) == 12.34
+    assert host_pressure.pressure(file) == 12.34
     file.write_text("")
-    assert host.pressure(file) is None
-    assert host.pressure(tmp_path / "none") is None
+    assert host_pressure.pressure(file) is None
+    assert host_pressure.pressure(tmp_path / "none") is None
 
 
 def test_some_memory_is_available() -> None:
-    assert host.available_bytes()
+    assert host_pressure.available_bytes()

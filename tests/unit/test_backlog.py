@@ -1,6 +1,6 @@
 """An unreadable backlog is unknown, not empty."""
 
-from supervisor.backlog import FRESH_S, Backlog, Waiting
+from supervisor.policy.backlog import FRESH_S, Backlog, Waiting
 
 FIGURES = {"pending": 3, "in_flight": 5, "max_in_flight": 10}
 

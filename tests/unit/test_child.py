@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.server import make_settings
-from wf.child import Child
+from wf.process.child import Child
 
 
 def child(folder: Path, supervisor_pid: int, *, embedded: bool) -> Child:

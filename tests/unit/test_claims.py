@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wf.claims import LAPSE_S, REFRESH_S, Announcement, claims
+from wf.protocol.consumer_claims import LAPSE_S, REFRESH_S, Announcement, claims
 
 LOOK_S = 5.0
 

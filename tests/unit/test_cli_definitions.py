@@ -4,10 +4,15 @@ import random
 
 import pytest
 
-from wf import plugins
-from wf.definitions import RegisteredDefinition, conflict_text, from_stored, version_key
+from wf.client.definitions import (
+    RegisteredDefinition,
+    conflict_text,
+    from_stored,
+    version_key,
+)
 from wf.errors import WfError
 from wf.jetstream.port import Stored
+from wf.process import engine_functions
 
 
 def test_versions_sort_by_number_and_a_release_after_its_candidates():
@@ -34,9 +39,9 @@ def test_a_conflict_shows_the_changed_lines_and_the_remedy():
 
 
 def test_a_part_that_is_not_installed_is_named_with_the_remedy(monkeypatch):
-    monkeypatch.setitem(plugins.ENTRY_POINTS, "absent", "no_such_package.module:function")
+    monkeypatch.setitem(engine_functions.ENTRY_POINTS, "absent", "no_such_package.module:function")
     with pytest.raises(WfError, match=r"no_such_package\.module, which is not installed"):
-        plugins.resolve("absent")
+        engine_functions.resolve("absent")
 
 
 def test_key_order_is_no_difference_but_a_number_written_otherwise_is():

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wf import subjects
-from wf.ids import LENGTH, derived_id, new_id
+from wf.protocol import subjects
+from wf.protocol.ids import LENGTH, derived_id, new_id
 
 TIMES = st.integers(0, 2**48 - 1)
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from wf.cli.inputs import UsageError, check_name, read_duration, read_json
+from wf.cli.arguments import UsageError, check_name, read_duration, read_json
 
 
 def test_json_is_taken_from_the_option_itself():

@@ -9,29 +9,29 @@ import orjson
 import pytest
 
 from wf import errors
-from wf.cli import exits
+from wf.cli import exit_status
 from wf.cli.main import main
 
 
 @pytest.mark.parametrize(
     ("error", "status"),
     [
-        (errors.BrokerError("away"), exits.NO_BROKER),
-        (errors.ConfigError(["wrong key"]), exits.USAGE),
-        (errors.NotEnded("not yet"), exits.NOT_ENDED),
-        (errors.NotFound("none"), exits.FAILED),
-        (errors.DefinitionConflict("differs"), exits.FAILED),
-        (errors.WorkflowFaulted("broke", instance="a", error={}), exits.FAILED),
+        (errors.BrokerError("away"), exit_status.NO_BROKER),
+        (errors.ConfigError(["wrong key"]), exit_status.USAGE),
+        (errors.NotEnded("not yet"), exit_status.NOT_ENDED),
+        (errors.NotFound("none"), exit_status.FAILED),
+        (errors.DefinitionConflict("differs"), exit_status.FAILED),
+        (errors.WorkflowFaulted("broke", instance="a", error={}), exit_status.FAILED),
     ],
 )
 def test_each_error_has_its_exit_status(error, status):
-    assert exits.status_of(error) == status
+    assert exit_status.status_of(error) == status
 
 
 def test_only_a_completed_instance_is_a_success():
-    assert exits.status_of_instance("completed") == 0
-    assert exits.status_of_instance("faulted") == 1
-    assert exits.status_of_instance("cancelled") == 1
+    assert exit_status.status_of_instance("completed") == 0
+    assert exit_status.status_of_instance("faulted") == 1
+    assert exit_status.status_of_instance("cancelled") == 1
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_only_a_completed_instance_is_a_success():
     ],
 )
 def test_a_wrong_command_line_is_status_2_with_a_sentence_on_stderr(arguments, capsys):
-    assert main(arguments) == exits.USAGE
+    assert main(arguments) == exit_status.USAGE
     printed = capsys.readouterr()
     assert printed.out == ""
     assert "rror" in printed.err
@@ -64,7 +64,7 @@ def test_a_wrong_command_line_is_status_2_with_a_sentence_on_stderr(arguments, c
 def test_an_unreachable_broker_is_status_3_soon_and_names_the_address(capsys):
     began = time.monotonic()
     status = main(["show", "order-1", "--server", "nats://127.0.0.1:1"])
-    assert status == exits.NO_BROKER
+    assert status == exit_status.NO_BROKER
     assert time.monotonic() - began < 6
     message = capsys.readouterr().err
     assert message.startswith("error: ")
@@ -98,19 +98,23 @@ def wf(shell: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
 @pytest.mark.parametrize(
     ("shell", "status", "said"),
     [
-        ("--version > /dev/full", exits.NOT_PRINTED, b"does not take the result"),
-        ("--version >&-", exits.NOT_PRINTED, b"does not take the result"),
-        ("--version 2>&-", exits.OK, b""),
-        ("--version 2> /dev/full", exits.OK, b""),
-        ("--version > /dev/full 2> /dev/full", exits.NOT_PRINTED, b""),
-        ("--help > /dev/full", exits.FAILED, b"No space left"),
-        ("explain {file} --input 7 > /dev/full", exits.NOT_PRINTED, b"does not take the result"),
-        ("start x --input - <&-", exits.USAGE, b"standard input cannot be read"),
-        (r"""start x --input $'"\xff"'""", exits.USAGE, b"not JSON"),
-        (r"start $'\xff'", exits.USAGE, b"not a valid name"),
-        (r"validate $'/no/such/\xff.yaml'", exits.FAILED, b"No such file"),
-        ("validate /tmp", exits.FAILED, b"Is a directory"),
-        ("--version | true", exits.OK, b""),
+        ("--version > /dev/full", exit_status.NOT_PRINTED, b"does not take the result"),
+        ("--version >&-", exit_status.NOT_PRINTED, b"does not take the result"),
+        ("--version 2>&-", exit_status.OK, b""),
+        ("--version 2> /dev/full", exit_status.OK, b""),
+        ("--version > /dev/full 2> /dev/full", exit_status.NOT_PRINTED, b""),
+        ("--help > /dev/full", exit_status.FAILED, b"No space left"),
+        (
+            "explain {file} --input 7 > /dev/full",
+            exit_status.NOT_PRINTED,
+            b"does not take the result",
+        ),
+        ("start x --input - <&-", exit_status.USAGE, b"standard input cannot be read"),
+        (r"""start x --input $'"\xff"'""", exit_status.USAGE, b"not JSON"),
+        (r"start $'\xff'", exit_status.USAGE, b"not a valid name"),
+        (r"validate $'/no/such/\xff.yaml'", exit_status.FAILED, b"No such file"),
+        ("validate /tmp", exit_status.FAILED, b"Is a directory"),
+        ("--version | true", exit_status.OK, b""),
     ],
 )
 def test_what_the_shell_makes_of_the_streams_never_shows_a_traceback(shell, status, said, tmp_path):
@@ -145,6 +149,6 @@ def test_a_defect_of_wf_is_a_sentence_with_a_status_of_its_own(monkeypatch, caps
     def broken(*arguments: object, **more: object) -> int:
         raise LookupError("half of a pair: \ud83d")
 
-    monkeypatch.setattr("wf.cli.deploying.validate", broken)
-    assert main(["validate", "x.yaml"]) == exits.DEFECT
+    monkeypatch.setattr("wf.cli.deploy.validate", broken)
+    assert main(["validate", "x.yaml"]) == exit_status.DEFECT
     assert "LookupError" in capsys.readouterr().err

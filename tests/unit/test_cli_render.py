@@ -5,9 +5,9 @@ import io
 from rich.console import Console
 
 from wf.cli import render
-from wf.definitions import RegisteredDefinition
-from wf.instances import HistoryEntry, Instance
-from wf.schedules import Pending
+from wf.client.definitions import RegisteredDefinition
+from wf.client.instances import HistoryEntry, Instance
+from wf.client.schedules import Pending
 
 START_MS = 1_700_000_000_000
 

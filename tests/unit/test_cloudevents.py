@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wf import cloudevents, subjects
 from wf.errors import MessageError
+from wf.jetstream.cloud_event_message import cloud_event_message
+from wf.protocol import cloudevents, subjects
 
 EVENT = {"specversion": "1.0", "id": "1", "source": "/s", "type": "com.example.paid.v1"}
 TEXTS = st.text(min_size=1, max_size=12) | st.text("a.=*>2E é", min_size=1, max_size=12)
@@ -40,7 +41,7 @@ def test_a_subject_that_no_type_has_is_refused(subject):
 
 def test_an_event_comes_back_as_it_was_sent():
     event = {**EVENT, "data": {"n": 1}, "priority": 3}
-    message = cloudevents.outgoing(event, "id")
+    message = cloud_event_message(event, "id")
     assert cloudevents.read(message.subject, message.data, message.headers) == event
 
 

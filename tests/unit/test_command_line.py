@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wf.builtin.command_line import Program, Refused, environment, program, texts, words
+from wf.builtin.programs.command_line import (
+    Program,
+    Refused,
+    environment,
+    program,
+    texts,
+    words,
+)
 
 ALLOWED = ("/usr/bin/jq", "/bin/cat")
 

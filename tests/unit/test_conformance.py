@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.definition import parse
-from orchestrator.explaining import explain
+from orchestrator.offline.explain import explain
 from tests.support.conformance import EXAMPLES
 from wf.errors import DefinitionError
 

@@ -7,15 +7,16 @@ from typing import Any
 
 import orjson
 
-from orchestrator.correlator import Correlator
-from orchestrator.definitions import Definitions
-from orchestrator.triggers import Triggers
+from orchestrator.cloudevents.correlator import Correlator
+from orchestrator.cloudevents.event_triggers import Triggers
+from orchestrator.registry.definitions import Definitions
 from tests.support.memory import MemoryBroker, MemoryPort, connect
 from tests.support.port_cases import take
 from tests.support.server import make_settings
-from wf import cloudevents, messages, subjects
 from wf.jetstream import topology
+from wf.jetstream.cloud_event_message import cloud_event_message
 from wf.jetstream.port import Delivery, Outgoing
+from wf.protocol import messages, subjects
 
 
 async def broker(tmp_path: Path) -> MemoryPort:
@@ -31,7 +32,7 @@ async def listen(port: MemoryPort, key: str, from_ms: int = 0) -> None:
 
 async def emit(port: MemoryPort, type_: str, n: int) -> None:
     event = {"specversion": "1.0", "id": str(n), "source": "/s", "type": type_, "data": n}
-    await port.publish(topology.CLOUD_EVENTS, [cloudevents.outgoing(event, str(n))])
+    await port.publish(topology.CLOUD_EVENTS, [cloud_event_message(event, str(n))])
 
 
 async def deliveries(port: MemoryPort, stream: str, consumer: str, count: int) -> list[Delivery]:

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from orchestrator import crashing
-from orchestrator import record as records
-from orchestrator.crashing import ACK, COMMIT, OUTBOX, WORKER
-from orchestrator.machine import inputs
+from orchestrator.machine.control import event_table
+from orchestrator.offline import crash_test
+from orchestrator.offline.crash_test import ACK, COMMIT, OUTBOX, WORKER
+from orchestrator.state import commit as records
 from wf.cli.main import main
 
 WORKFLOWS = Path(__file__).parents[2] / "config" / "workflows"
@@ -50,7 +50,7 @@ STUBS = {
 
 def run(source: str, stubs: Any = (), input: Any = None, events: Any = (), **more: Any) -> Any:
     more = {"crash_everywhere": True, **more}
-    return crashing.check(source, "pay.yaml", input or {}, dict(stubs), 1_000_000, events, **more)
+    return crash_test.check(source, "pay.yaml", input or {}, dict(stubs), 1_000_000, events, **more)
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in WORKFLOWS.glob("*.yaml")))
@@ -157,7 +157,7 @@ def test_a_snapshot_that_is_not_stored_whole(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_an_outbox_that_is_not_stored(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(crashing, "_commands", lambda commit: [])
+    monkeypatch.setattr(crash_test, "_commands", lambda commit: [])
     shape = run(PAY)
     assert {failure["point"] for failure in shape["failures"]} == {OUTBOX}
 
@@ -170,8 +170,8 @@ def test_a_result_that_counts_twice(monkeypatch: pytest.MonkeyPatch) -> None:
         event["run"] = int(runs[0]) if runs else event["run"]
         return None if runs else "late"
 
-    odd = inputs.INPUTS["result"]._replace(reason_to_ignore=any_run)
-    monkeypatch.setitem(inputs.INPUTS, "result", odd)
+    odd = event_table.INPUTS["result"]._replace(reason_to_ignore=any_run)
+    monkeypatch.setitem(event_table.INPUTS, "result", odd)
     shape = run(source, {"a": {"$each": [1, 2]}})
     assert any(failure.get("point") in (COMMIT, OUTBOX, ACK) for failure in shape["failures"])
     assert "the event took effect twice" in _problems(shape)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wf.cron import CronError, parse
+from wf.protocol.cron import CronError, parse
 
 
 def at(text):

@@ -10,33 +10,34 @@ from typing import Any
 import orjson
 import pytest
 
-from orchestrator import correlator as correlating
-from orchestrator import definitions as defining
-from orchestrator import outbox as outboxes
-from orchestrator import record as records
-from orchestrator import service
-from orchestrator.admission import Admission
-from orchestrator.cache import Cache
-from orchestrator.correlator import Correlator
+from orchestrator.cloudevents import correlator as correlating
+from orchestrator.cloudevents.correlator import Correlator
+from orchestrator.cloudevents.event_triggers import Triggers
+from orchestrator.concurrency.admission import Admission
 from orchestrator.definition import canonical_bytes, parse
-from orchestrator.definitions import Definitions
-from orchestrator.guard import GUARDED, Guard
-from orchestrator.journal import Journal
-from orchestrator.lanes import Lanes
-from orchestrator.leases import Leases
-from orchestrator.publisher import Publisher
-from orchestrator.reading import read
-from orchestrator.service import Service
-from orchestrator.store import Store
-from orchestrator.timer_cap import TimerCap
-from orchestrator.trial import Fall, Piece
-from orchestrator.triggers import Triggers
+from orchestrator.dispatch import outbox as outboxes
+from orchestrator.dispatch.outbox_relay import Publisher
+from orchestrator.dispatch.timer_limit import TimerCap
+from orchestrator.engine import loop
+from orchestrator.engine.loop import Service
+from orchestrator.ingest.ack_renewal import Leases
+from orchestrator.ingest.consume import read
+from orchestrator.ingest.instance_queues import Lanes
+from orchestrator.ingest.poison_guard import GUARDED, Guard
+from orchestrator.ingest.poison_journal import Journal
+from orchestrator.ingest.poison_trial import Fall, Piece
+from orchestrator.registry import definitions as defining
+from orchestrator.registry.definitions import Definitions
+from orchestrator.state import commit as records
+from orchestrator.state.snapshot_cache import Cache
+from orchestrator.state.snapshot_store import Store
 from tests.support.memory import MemoryBroker, MemoryPort, connect
 from tests.support.server import make_settings
 from tests.support.waiting import eventually
-from wf import cloudevents, messages, subjects
 from wf.jetstream import topology
+from wf.jetstream.cloud_event_message import cloud_event_message
 from wf.jetstream.port import Delivery, Outgoing
+from wf.protocol import messages, subjects
 
 
 class Killed(BaseException):
@@ -122,7 +123,7 @@ async def test_events_that_kill_the_correlator_cost_one_death_and_the_others_are
     await listen(port, "paid.all.i.1")
     for n in range(9):
         event = {"specversion": "1.0", "id": str(n), "source": "/s", "type": "paid", "data": n}
-        await port.publish(topology.CLOUD_EVENTS, [cloudevents.outgoing(event, str(n))])
+        await port.publish(topology.CLOUD_EVENTS, [cloud_event_message(event, str(n))])
 
     async def life() -> None:
         await port.reset_consumer(topology.CLOUD_EVENTS, topology.LISTENERS)
@@ -241,14 +242,14 @@ async def test_a_state_that_is_none_ends_no_audit_and_keeps_its_place(
 async def test_events_that_kill_who_decodes_them_cost_one_death(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reading, bad = service.read, {"1", "2", "7"}
+    reading, bad = loop.read, {"1", "2", "7"}
 
     def killing(delivery: Delivery, own_from: int = 0) -> Any:
         if delivery.subject.split(".")[-2] in bad:  # the partition comes last
             raise Killed
         return reading(delivery, own_from)
 
-    monkeypatch.setattr(service, "read", killing)
+    monkeypatch.setattr(loop, "read", killing)
     memory = MemoryBroker()
     port = await connect(memory)
     await topology.ensure(port, make_settings(tmp_path))

@@ -9,8 +9,9 @@ from typing import Any
 import orjson
 import pytest
 
-from orchestrator.definition import budget, parse
-from orchestrator.definition.problems import listing
+from orchestrator.definition import parse
+from orchestrator.definition.compiler import budget
+from orchestrator.definition.compiler.problems import listing
 from wf.errors import DefinitionError
 
 JsonObject = dict[str, Any]

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from orchestrator.definition import canonical_bytes, diff, parse, version_key
-from orchestrator.definition.duration import DurationError, from_value
-from orchestrator.definition.tasks import KINDS
+from orchestrator.definition.compiler.durations import DurationError, from_value
+from orchestrator.definition.task_table import KINDS
 from orchestrator.machine.handlers import HANDLERS
 from tests.support.machine import HEADER
 from wf.errors import DefinitionError

@@ -3,7 +3,7 @@
 import pytest
 
 from orchestrator.definition import parse
-from orchestrator.definition.nodes import RunWorkflow
+from orchestrator.definition.compiler.nodes import RunWorkflow
 from tests.support.machine import HEADER
 from wf.errors import DefinitionError
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from wf import discovery
-from wf.discovery import conflicts, fingerprint, load, module_files, probe, scan
+from wf.authoring import module_probe
+from wf.authoring.module_probe import conflicts, fingerprint, load, module_files, probe, scan
 from wf.errors import ConfigError
 
 GOOD = """
@@ -162,7 +162,7 @@ def test_imports_that_wait_keep_nobody_waiting_and_all_of_them_have_a_bound(
 def test_a_module_for_which_no_time_was_left_is_told_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(discovery, "MOST", 1)
+    monkeypatch.setattr(module_probe, "MOST", 1)
     write(tmp_path, "a.py", "import time\ntime.sleep(60)")
     write(tmp_path, "b.py", GOOD)
     first, second = probe(tmp_path, 0.3, 0.3)

@@ -12,10 +12,10 @@ from typing import NamedTuple
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 
-from orchestrator.apart import DEFAULT_RULES
-from orchestrator.offline import Offline
-from orchestrator.record import encode
-from orchestrator.stubs import read_stubs
+from orchestrator.offline.simulator import Offline
+from orchestrator.offline.stubs import read_stubs
+from orchestrator.state.commit import encode
+from orchestrator.state.large_values import DEFAULT_RULES
 from tests.support import trial
 from tests.support.loopback import LATE_MS, Loopback
 from tests.support.machine import define

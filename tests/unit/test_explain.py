@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from supervisor.explain import CAUSES, explain, names
-from supervisor.restart import Cause
+from supervisor.control.explain import CAUSES, explain, names
+from supervisor.policy.restart import Cause
 
 
 def process(**fields: Any) -> dict[str, Any]:

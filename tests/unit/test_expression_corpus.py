@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from orchestrator import expressions
-from orchestrator.expressions import ExpressionError, compile_expression
-from orchestrator.machine.scope import Scope
+from orchestrator.expressions import jq as expressions
+from orchestrator.expressions.jq import ExpressionError, compile_expression
+from orchestrator.machine.kernel.scope import Scope
 from tests.support.machine import Driver, define
 
 JSON = st.recursive(

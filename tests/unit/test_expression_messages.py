@@ -2,7 +2,7 @@
 
 import pytest
 
-from orchestrator.expressions import ExpressionRefused, compile_expression
+from orchestrator.expressions.jq import ExpressionRefused, compile_expression
 
 
 def refusal(source):

@@ -12,9 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator import expressions
-from orchestrator.expression_names import REFUSED
-from orchestrator.expressions import (
+from orchestrator.expressions import jq as expressions
+from orchestrator.expressions.jq import (
     NOW,
     ExpressionError,
     ExpressionLimits,
@@ -23,6 +22,7 @@ from orchestrator.expressions import (
     compile_expression,
     strip_marks,
 )
+from orchestrator.expressions.names import REFUSED
 
 DOCUMENTS = [
     None,

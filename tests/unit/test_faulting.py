@@ -7,12 +7,13 @@ from typing import Any
 import orjson
 import pytest
 
-from orchestrator import apply as applying
-from orchestrator import outbox, record, sends
-from orchestrator.apply import Limits, apply
-from orchestrator.inbound import Item
-from orchestrator.machine import simple
-from orchestrator.record import Commit, Record, StateUnusable, absent
+from orchestrator.dispatch import effects, outbox
+from orchestrator.engine import apply as applying
+from orchestrator.engine.apply import Limits, apply
+from orchestrator.ingest.messages_in import Item
+from orchestrator.machine.flow import basic
+from orchestrator.state import commit as record
+from orchestrator.state.commit import Commit, Record, StateUnusable, absent
 from tests.support.machine import define
 from wf.jetstream.port import Delivery
 
@@ -115,24 +116,24 @@ def running(**more: Any) -> tuple[Record, Any]:
 
 
 def unencodable(monkeypatch: pytest.MonkeyPatch) -> None:
-    enter = simple.SetHandler.enter
+    enter = basic.SetHandler.enter
 
     def with_a_bug(self: Any, step: Any, frame: str, input: Any) -> None:
         step.snapshot["context"] = {"x": HALF}
         enter(self, step, frame, input)
 
-    monkeypatch.setattr(simple.SetHandler, "enter", with_a_bug)
+    monkeypatch.setattr(basic.SetHandler, "enter", with_a_bug)
 
 
 def unsendable(monkeypatch: pytest.MonkeyPatch) -> None:
-    build = sends.build
+    build = effects.build
 
     def with_a_bug(kind: str, *rest: Any) -> Any:
         if kind == "emit":
             raise ValueError(f"no {HALF}")
         return build(kind, *rest)
 
-    monkeypatch.setattr(outbox.sends, "build", with_a_bug)
+    monkeypatch.setattr(outbox.effects, "build", with_a_bug)
 
 
 def unsealable(monkeypatch: pytest.MonkeyPatch) -> None:

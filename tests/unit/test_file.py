@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.file import PATIENCE_S, SETTLE_S, refuse_half, settled
+from supervisor.reload.toml_file import PATIENCE_S, SETTLE_S, refuse_half, settled
 from wf.errors import ConfigError
 
 WHOLE = b"[supervisor]\ngrace = 15\n[workers.mail]\nprocesses = 16\n"

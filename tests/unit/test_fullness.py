@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pytest
 
-from supervisor.fullness import APART_S, LOOK_S, SCARCE_BYTES, Fullness
+from supervisor.broker.disk_full import APART_S, LOOK_S, SCARCE_BYTES, Fullness
 from wf.jetstream.embedded import SPARE_BYTES
 
 PID = 40

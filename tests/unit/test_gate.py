@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wf import gate, messages
 from wf.errors import MessageError
+from wf.protocol import gate, messages
 
 HALF = "\ud83d"
 

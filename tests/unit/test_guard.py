@@ -11,9 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.guard import CHILDREN, Convicted, Guard, Work
-from orchestrator.journal import DEATHS_TO_CONVICT, TRIALS_TO_CONVICT, Event, Journal
-from orchestrator.trial import Fall, Piece
+from orchestrator.ingest.poison_guard import CHILDREN, Convicted, Guard, Work
+from orchestrator.ingest.poison_journal import (
+    DEATHS_TO_CONVICT,
+    TRIALS_TO_CONVICT,
+    Event,
+    Journal,
+)
+from orchestrator.ingest.poison_trial import Fall, Piece
 
 STREAMS = ("EVENTS", "DEFINITIONS")
 
@@ -102,7 +107,7 @@ async def test_after_a_while_without_a_death_nothing_is_tried_any_more(
     Journal(path, STREAMS).mark(event(1))
     guard = guard_of(path, Child())
     assert guard.is_careful()
-    monkeypatch.setattr("orchestrator.guard.CAREFUL_S", 0.0)
+    monkeypatch.setattr("orchestrator.ingest.poison_guard.CAREFUL_S", 0.0)
     other = guard_of(path, Child())
     assert not other.is_careful()
     assert not other.is_careful([event(2)])

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from supervisor.health import OVERDUE_S, busy_until, overdue
-from supervisor.place import Place
-from supervisor.process import Process
-from supervisor.spawn import Spawned
-from supervisor.spec import ORCHESTRATOR, ChildSpec
+from supervisor.health.self_check import OVERDUE_S, busy_until, overdue
+from supervisor.policy.spec import ORCHESTRATOR, ChildSpec
+from supervisor.processes.process import Process
+from supervisor.processes.seat import Place
+from supervisor.processes.spawn import Spawned
 
 SPEC = ChildSpec("orchestrator", ORCHESTRATOR, ORCHESTRATOR, 0)
 NOW = 1000.0

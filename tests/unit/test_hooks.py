@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from wf import hooks, on_start, on_stop
+from wf import on_start, on_stop
+from wf.authoring import hooks
 from wf.errors import ConfigError
 from wf.worker import lifespan
-from wf.worker.stopping import Stopping
+from wf.worker.shutdown import Stopping
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor import status
+from supervisor.control import status
 from wf.worker import imported
 from wf.worker.imported import Imported
 

@@ -3,10 +3,10 @@
 import orjson
 import pytest
 
-from orchestrator.inbound import Item, Unreadable, listener_key, read, to_event
-from wf import messages
+from orchestrator.ingest.messages_in import Item, Unreadable, listener_key, read, to_event
 from wf.errors import MessageError
 from wf.jetstream.port import Delivery
+from wf.protocol import messages
 
 
 def delivery(subject: str, body: object) -> Delivery:

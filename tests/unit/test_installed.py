@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from supervisor.installed import LOOK_S, Installed, imported_files
+from supervisor.reload.upgrade_watch import LOOK_S, Installed, imported_files
 
 
 def test_a_replaced_file_is_noticed_within_ten_seconds(tmp_path: Path) -> None:
@@ -21,5 +21,5 @@ def test_a_replaced_file_is_noticed_within_ten_seconds(tmp_path: Path) -> None:
 
 def test_every_file_of_the_framework_is_looked_at() -> None:
     files = imported_files()
-    assert any(file.endswith("supervisor/installed.py") for file in files)
+    assert any(file.endswith("supervisor/reload/upgrade_watch.py") for file in files)
     assert not Installed().changed(0.0)

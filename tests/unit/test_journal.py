@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from orchestrator.journal import (
+from orchestrator.ingest.poison_journal import (
     CAPACITY,
     DEATHS_TO_CONVICT,
     FORGOTTEN_AFTER,

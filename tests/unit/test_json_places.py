@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.definition import parse
-from orchestrator.definition.json_places import JsonPlaces
-from orchestrator.definition.source import read
+from orchestrator.definition.source.json_places import JsonPlaces
+from orchestrator.definition.source.read import read
 from tests.support.machine import HEADER
 from wf.errors import DefinitionError
 

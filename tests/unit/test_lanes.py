@@ -1,7 +1,7 @@
 """One instance is never in two uncommitted groups."""
 
-from orchestrator.inbound import Item
-from orchestrator.lanes import Lanes
+from orchestrator.ingest.instance_queues import Lanes
+from orchestrator.ingest.messages_in import Item
 from wf.jetstream.port import Delivery
 
 MANY = 1_000_000

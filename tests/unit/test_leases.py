@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from orchestrator.inbound import Item
-from orchestrator.leases import Leases
+from orchestrator.ingest.ack_renewal import Leases
+from orchestrator.ingest.messages_in import Item
 from wf.jetstream.port import Delivery, Port
 
 

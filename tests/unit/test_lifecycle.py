@@ -3,11 +3,12 @@
 import orjson
 import pytest
 
-from orchestrator import lifecycle, outbox, record
-from orchestrator.record import Commit
+from orchestrator.dispatch import lifecycle_events, outbox
+from orchestrator.state import commit
+from orchestrator.state.commit import Commit
 from tests.support.machine import Driver, define
-from wf import cloudevents, subjects
 from wf.jetstream import topology
+from wf.protocol import cloudevents, subjects
 
 
 def lived(driver, **more):
@@ -20,7 +21,7 @@ def lived(driver, **more):
 
 
 def events(driver):
-    made = lifecycle.messages(driver.state, lived(driver))
+    made = lifecycle_events.messages(driver.state, lived(driver))
     return [cloudevents.read(one.subject, one.data, one.headers) for one in made]
 
 
@@ -146,11 +147,11 @@ def test_a_commit_that_was_stored_gives_the_same_events_as_the_one_that_was_made
     made = lived(driver, lifecycle=True)
     encoded = [(*one[:3], orjson.Fragment(orjson.dumps(one[3])), one[4]) for one in made.history]
     fresh = Commit(1, "t", history=encoded, lifecycle=True)
-    value = record.encode(driver.state, fresh)
-    stored = record.decode(record.Stored(subjects.state("i-1"), value, None, 1, 1)).commit
-    wanted = lifecycle.messages(driver.state, made)
-    assert lifecycle.messages(driver.state, fresh) == wanted
-    assert lifecycle.messages(driver.state, stored) == wanted
+    value = commit.encode(driver.state, fresh)
+    stored = commit.decode(commit.Stored(subjects.state("i-1"), value, None, 1, 1)).commit
+    wanted = lifecycle_events.messages(driver.state, made)
+    assert lifecycle_events.messages(driver.state, fresh) == wanted
+    assert lifecycle_events.messages(driver.state, stored) == wanted
     assert stored.lifecycle
 
 

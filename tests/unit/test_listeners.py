@@ -3,8 +3,8 @@
 import orjson
 import pytest
 
-from orchestrator.listeners import Listeners
-from orchestrator.machine.correlation import digest
+from orchestrator.cloudevents.listener_index import Listeners
+from orchestrator.machine.kernel.digest import digest
 
 ORDER = (("order", ".data.order"),)
 

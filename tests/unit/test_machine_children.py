@@ -2,13 +2,13 @@
 
 import pytest
 
-from orchestrator import sends
+from orchestrator.dispatch import effects
 from orchestrator.machine import DEFAULT_LIMITS
-from orchestrator.machine.children import CANCEL_CHILD
-from orchestrator.machine.step import CHILD_ENDED, START_CHILD
+from orchestrator.machine.calls.child_workflow import CANCEL_CHILD
+from orchestrator.machine.kernel.step import CHILD_ENDED, START_CHILD
 from tests.support.machine import ERRORS, Driver, define
-from wf.ids import child_id
-from wf.subjects import is_name
+from wf.protocol.ids import child_id
+from wf.protocol.subjects import is_name
 
 CHILD = {"workflow": {"namespace": "default", "name": "ship", "input": {"n": "${ .n }"}}}
 RUN = {"ship": {"run": CHILD}}
@@ -207,8 +207,8 @@ def test_child_ids_are_names_and_differ_by_parent_and_run():
 
 def test_a_child_started_and_cancelled_by_one_commit_is_neither():
     kept: list = []
-    sends.merge(kept, START_CHILD, {"id": "a"})
-    sends.merge(kept, START_CHILD, {"id": "b"})
-    sends.merge(kept, CANCEL_CHILD, {"id": "a", "run": 1})
-    sends.merge(kept, CANCEL_CHILD, {"id": "c", "run": 2})
+    effects.merge(kept, START_CHILD, {"id": "a"})
+    effects.merge(kept, START_CHILD, {"id": "b"})
+    effects.merge(kept, CANCEL_CHILD, {"id": "a", "run": 1})
+    effects.merge(kept, CANCEL_CHILD, {"id": "c", "run": 2})
     assert kept == [(START_CHILD, {"id": "b"}), (CANCEL_CHILD, {"id": "c", "run": 2})]

@@ -6,7 +6,7 @@ import pytest
 
 from orchestrator.definition import parse
 from orchestrator.machine import DEFAULT_LIMITS
-from orchestrator.machine.commands import DeadLetter
+from orchestrator.machine.kernel.commands import DeadLetter
 from tests.support.machine import HEADER, Driver, define
 from wf.errors import DefinitionError
 

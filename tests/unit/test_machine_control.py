@@ -5,9 +5,9 @@ from itertools import permutations
 import pytest
 
 from orchestrator.machine import CancelTimer, Dispatch, Finished
-from orchestrator.machine.applied import KEEP_COUNT, KEEP_MS
+from orchestrator.machine.kernel.deduplication import KEEP_COUNT, KEEP_MS
 from tests.support.machine import HEADER, Driver, define
-from wf.ids import child_id
+from wf.protocol.ids import child_id
 
 
 def two_calls():

@@ -2,12 +2,12 @@
 
 import pytest
 
-from orchestrator import sends
+from orchestrator.dispatch import effects
 from orchestrator.machine import Send
 from tests.support.machine import ERRORS, Driver, define, run_through
-from wf import cloudevents
 from wf.errors import DefinitionError
 from wf.jetstream import topology
+from wf.protocol import cloudevents
 
 PLACED = {"type": "com.example.placed.v1", "data": {"n": "${ .n }"}}
 
@@ -28,7 +28,7 @@ def test_the_output_is_the_event_and_the_event_is_published():
     }
     assert driver.state["output"] == event
     (send,) = [command for command in driver.commands if isinstance(command, Send)]
-    stream, message = sends.build(send.kind, driver.state, send.body, "m")
+    stream, message = effects.build(send.kind, driver.state, send.body, "m")
     assert stream == topology.CLOUD_EVENTS
     assert message.subject == "cloudevents.com.example.placed.v1"
     assert message.message_id == "m"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from orchestrator.expressions import ExpressionLimits
+from orchestrator.expressions.jq import ExpressionLimits
 from orchestrator.machine import (
     DEFAULT_LIMITS,
     CancelTimer,

@@ -7,8 +7,8 @@ import pytest
 
 from orchestrator.definition import parse
 from orchestrator.machine import Dispatch, advance
-from orchestrator.machine.identity import PLACES
-from orchestrator.machine.items import item, length, pack
+from orchestrator.machine.calls.run_identity import PLACES
+from orchestrator.machine.flow.for_items import item, length, pack
 from tests.support.machine import ERRORS, HEADER, Driver, define, run_through
 
 

@@ -4,7 +4,7 @@ import orjson
 import pytest
 
 from orchestrator.machine import CancelTimer, Dispatch
-from orchestrator.machine.branches import merged
+from orchestrator.machine.flow.branches import merged
 from tests.support.machine import ERRORS, Driver, define, run_through
 
 

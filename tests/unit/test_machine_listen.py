@@ -3,7 +3,7 @@
 import pytest
 
 from orchestrator.machine import DEFAULT_LIMITS, Send
-from orchestrator.machine.correlation import Key
+from orchestrator.machine.events.correlation import Key
 from tests.support.machine import ERRORS, Driver, define
 from wf.errors import DefinitionError
 

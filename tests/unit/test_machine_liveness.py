@@ -8,12 +8,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from orchestrator import inbound, outbox, sends
+from orchestrator.dispatch import effects, outbox
+from orchestrator.ingest import messages_in
 from orchestrator.machine import CancelTimer, Dispatch, Send, SetTimer
-from orchestrator.machine.calling import LOST_LIMIT
-from orchestrator.machine.limits import DEFAULT_LIMITS
-from orchestrator.machine.liveness import MARGIN_MS
-from orchestrator.record import Commit
+from orchestrator.machine.calls.call import LOST_LIMIT
+from orchestrator.machine.calls.heartbeat import MARGIN_MS
+from orchestrator.machine.kernel.limits import DEFAULT_LIMITS
+from orchestrator.state.commit import Commit
 from tests.support.machine import ERRORS, Driver, define
 from wf.errors import DefinitionError
 
@@ -39,8 +40,8 @@ def sign(driver, outcome, attempt=None, run=1, **more):
 def overdue(driver):
     """The engine's own word, as it was sent last, comes back among the results."""
     body = [one.body for one in driver.commands if type(one) is Send and one.kind == "overdue"][-1]
-    message = sends.build("overdue", driver.state, body, "m")[1]
-    event = inbound.to_event(message.subject, message.data, 1, 0)[1]
+    message = effects.build("overdue", driver.state, body, "m")[1]
+    event = messages_in.to_event(message.subject, message.data, 1, 0)[1]
     return driver.feed(event)
 
 

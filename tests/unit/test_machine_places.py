@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from orchestrator.definition import parse
-from orchestrator.machine.children import CANCEL_CHILD
-from orchestrator.machine.slot import LEAVE_PLACE, TAKE_PLACE
+from orchestrator.machine.calls.child_workflow import CANCEL_CHILD
+from orchestrator.machine.kernel.concurrency_slot import LEAVE_PLACE, TAKE_PLACE
 from tests.support.machine import ERRORS, HEADER, Driver, define
 from wf.errors import DefinitionError
 

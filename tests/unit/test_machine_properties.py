@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 
 from orchestrator.definition import parse
 from orchestrator.machine import DEFAULT_LIMITS, Dispatch, Send, SetTimer, advance
-from orchestrator.machine.children import CANCEL_CHILD
-from orchestrator.machine.commands import DeadLetter
-from orchestrator.machine.compensating import LETTER
-from orchestrator.machine.correlation import Key
-from orchestrator.machine.retrying import places
-from orchestrator.machine.step import START_CHILD
+from orchestrator.machine.calls.child_workflow import CANCEL_CHILD
+from orchestrator.machine.control.retry import places
+from orchestrator.machine.events.correlation import Key
+from orchestrator.machine.kernel.commands import DeadLetter
+from orchestrator.machine.kernel.compensate import LETTER
+from orchestrator.machine.kernel.step import START_CHILD
 from tests.support.machine import HEADER, Driver, define
 
 LIMITS = DEFAULT_LIMITS._replace(max_steps=2000, max_jumps=50)

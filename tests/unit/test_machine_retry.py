@@ -3,9 +3,9 @@
 import orjson
 import pytest
 
-from orchestrator.apply import fault_event
+from orchestrator.engine.apply import fault_event
 from orchestrator.machine import Dispatch, Send
-from orchestrator.machine.retrying import places
+from orchestrator.machine.control.retry import places
 from tests.support.machine import Driver, define
 
 CALL = {"call": "work"}

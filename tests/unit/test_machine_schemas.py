@@ -2,7 +2,7 @@
 
 import pytest
 
-from orchestrator.schemas import Schema, SchemaRefused
+from orchestrator.expressions.json_schema import Schema, SchemaRefused
 from tests.support.machine import ERRORS, Driver, define, run_through
 
 

@@ -1,7 +1,7 @@
 """Signals: who gets them, how long they are kept, how often they count."""
 
 from orchestrator.machine import DEFAULT_LIMITS
-from orchestrator.machine.signals import MAX_KEPT
+from orchestrator.machine.events.signals import MAX_KEPT
 from tests.support.machine import Driver, define
 
 APPROVE = {

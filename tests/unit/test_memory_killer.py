@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from supervisor.memory import CLAIM_S, MemoryKiller, counted, oom_kills
+from supervisor.processes.oom_kills import CLAIM_S, MemoryKiller, counted, oom_kills
 
 
 class Counter:

@@ -10,12 +10,12 @@ from typing import Any
 import orjson
 import pytest
 
-from wf import messages
 from wf.errors import BrokerError
 from wf.jetstream.port import Accepted, Delivery, Outcome, Outgoing, Stored, Unknown
 from wf.monitor import deaths
 from wf.monitor.deaths import Reporter
 from wf.monitor.outcome import HANDED_BACK, is_stale, suspects, verdict
+from wf.protocol import messages
 
 
 def task(

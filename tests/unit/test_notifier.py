@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.notify import Notifier
+from supervisor.sd_notify import Notifier
 
 
 @pytest.fixture

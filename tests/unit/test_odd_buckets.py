@@ -10,15 +10,15 @@ import orjson
 import pytest
 from rich.console import Console, RenderableType
 
-from orchestrator.definitions import Definitions
 from orchestrator.main import now_ms
-from orchestrator.schedules import Schedules
+from orchestrator.registry.definitions import Definitions
+from orchestrator.registry.schedules import Schedules
 from tests.support.memory import MemoryBroker, MemoryPort, connect
 from tests.support.server import make_settings
 from tests.unit.test_cli_hosts import entry, pool
-from wf import schedules
-from wf.cli import hosts_view, render, shapes
-from wf.definitions import conflict_text, registered, version_key
+from wf.cli import hosts_view, json_documents, render
+from wf.client import schedules
+from wf.client.definitions import conflict_text, registered, version_key
 from wf.jetstream import topology
 from wf.jetstream.port import Outgoing
 from wf.monitor.status import of_all_hosts
@@ -75,7 +75,7 @@ async def test_definitions_are_listed_with_what_is_none(tmp_path: Path) -> None:
     assert [one.name for one in found if not one.problem] == ["good"]
     assert schedules.triggered(found) == []
     assert shown(render.definitions_table(found, {})).count("unreadable: ") == len(names)
-    assert all(shapes.definition(one)["problem"] for one in found if one.name != "good")
+    assert all(json_documents.definition(one)["problem"] for one in found if one.name != "good")
 
 
 async def test_schedules_are_listed_with_what_is_none_and_the_engine_mends_them(

@@ -8,16 +8,16 @@ from typing import Any
 import orjson
 import pytest
 
-from orchestrator.collector import Collector
-from orchestrator.definitions import Definitions
-from orchestrator.machine import triggering
-from orchestrator.machine.triggering import Fit, Taken
-from orchestrator.triggers import Triggers
+from orchestrator.cloudevents.event_sets import Collector
+from orchestrator.cloudevents.event_triggers import Triggers
+from orchestrator.machine.events import trigger_sets
+from orchestrator.machine.events.trigger_sets import Fit, Taken
+from orchestrator.registry.definitions import Definitions
 from tests.support.memory import MemoryBroker, connect
 from tests.support.server import make_settings
-from wf import subjects
 from wf.jetstream import topology
 from wf.jetstream.port import Accepted, Outgoing
+from wf.protocol import subjects
 
 KEY = "default.ship.t.all"
 GOOD_SET: dict[str, Any] = {"values": {"order": 5}, "events": {"0": [1, {"id": "1"}]}}
@@ -47,7 +47,7 @@ async def test_events_are_collected_where_something_else_lies(
     port = await connect(MemoryBroker())
     await topology.ensure(port, make_settings(tmp_path))
     subject = subjects.collection(KEY)
-    body = orjson.dumps({**triggering.empty(), **change})
+    body = orjson.dumps({**trigger_sets.empty(), **change})
     (stored,) = await port.publish(topology.WORKFLOW_COLLECTIONS, [Outgoing(subject, body)])
     assert isinstance(stored, Accepted)
     collector = Collector(port, Triggers(Definitions(port)))
@@ -61,5 +61,5 @@ async def test_events_are_collected_where_something_else_lies(
 
 
 def test_what_is_one_is_read_as_it_is() -> None:
-    state = {**triggering.empty(), "open": [GOOD_SET], "done": [{**GOOD_SET, "version": "1.0.0"}]}
-    assert triggering.checked(state) is state
+    state = {**trigger_sets.empty(), "open": [GOOD_SET], "done": [{**GOOD_SET, "version": "1.0.0"}]}
+    assert trigger_sets.checked(state) is state

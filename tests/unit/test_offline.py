@@ -5,11 +5,11 @@ import json
 import pytest
 
 from orchestrator.definition import parse
-from orchestrator.explaining import explain
-from orchestrator.fold import fold
-from orchestrator.offline import Offline
-from orchestrator.stubs import read_stubs
-from orchestrator.watching import Watcher
+from orchestrator.offline.explain import explain
+from orchestrator.offline.simulator import Offline
+from orchestrator.offline.stubs import read_stubs
+from orchestrator.offline.task_trace import Watcher
+from orchestrator.state.history_fold import fold
 from tests.support.machine import HEADER, define
 from wf.errors import DefinitionError
 

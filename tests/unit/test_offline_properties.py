@@ -10,11 +10,11 @@ import orjson
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from orchestrator.fold import fold
 from orchestrator.machine import DEFAULT_LIMITS
-from orchestrator.offline import Offline
-from orchestrator.stubs import read_stubs
-from orchestrator.watching import Watcher
+from orchestrator.offline.simulator import Offline
+from orchestrator.offline.stubs import read_stubs
+from orchestrator.offline.task_trace import Watcher
+from orchestrator.state.history_fold import fold
 from tests.unit.test_machine_properties import DEFINITIONS, OUTPUTS
 
 LIMITS = DEFAULT_LIMITS._replace(max_steps=2000, max_jumps=50)

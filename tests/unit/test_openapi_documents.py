@@ -10,7 +10,7 @@ import httpx
 import orjson
 import pytest
 
-from wf.builtin.client import Answer
+from wf.builtin.http.client import Answer
 from wf.builtin.openapi import documents
 from wf.builtin.openapi.documents import Documents, age_s
 from wf.errors import ActivityError

@@ -7,10 +7,10 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from supervisor.control.explain import CAUSES
 from supervisor.daemon import SIGNALS
-from supervisor.explain import CAUSES
-from supervisor.tree import EXIT_ENGINE
-from wf.child import EXIT_BROKER, EXIT_CONFIG, EXIT_RECYCLE
+from supervisor.processes.tree import EXIT_ENGINE
+from wf.process.child import EXIT_BROKER, EXIT_CONFIG, EXIT_RECYCLE
 
 PROJECT = Path(__file__).parents[2]
 DOCUMENT = (PROJECT / "docs" / "operations.md").read_text()

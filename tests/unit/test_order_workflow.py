@@ -8,10 +8,10 @@ import pytest
 from orchestrator.definition import parse
 from orchestrator.machine import Dispatch, SetTimer, advance
 from wf import Context
-from wf.discovery import load, module_files
+from wf.authoring.module_probe import load, module_files
 from wf.errors import NonRetryable
-from wf.messages import completed_body, failed_body
-from wf.problem import of_exception
+from wf.protocol.messages import completed_body, failed_body
+from wf.protocol.problem_details import of_exception
 from wf.settings import load as load_settings
 from wf.worker.policy import effective
 

@@ -9,9 +9,9 @@ import pytest
 
 from tests.support.lanes import Answers, delivery, make_lane, run_all
 from tests.support.outcomes import MODULE
-from wf import gate
-from wf.activity import ActivityDefinition
-from wf.loading import load
+from wf.authoring.activity import ActivityDefinition
+from wf.authoring.module_loading import load
+from wf.protocol import gate
 
 _names: dict[str, Any] = {}
 exec(MODULE, _names)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from supervisor import overrides
-from supervisor.overrides import Overrides
+from supervisor.control import overrides
+from supervisor.control.overrides import Overrides
 
 
 def test_orders_are_kept_and_read_again(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from orchestrator.places import Entry, Places, row_of
+from orchestrator.concurrency.waiting_lines import Entry, Places, row_of
 
 ROW = "default.flow.all"
 

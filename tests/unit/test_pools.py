@@ -3,8 +3,8 @@
 import pytest
 
 from wf.errors import ConfigError
-from wf.pools import fingerprints, pools_for
 from wf.settings import load
+from wf.settings.pools import fingerprints, pools_for
 
 
 @pytest.fixture

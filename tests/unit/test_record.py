@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator import record as records
-from orchestrator.record import Commit
+from orchestrator.state import commit as records
+from orchestrator.state.commit import Commit
 from wf.jetstream.port import Stored
 
 COMMIT = Commit(

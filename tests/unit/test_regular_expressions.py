@@ -12,10 +12,15 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from orchestrator import character_classes, expressions
 from orchestrator.definition import parse
-from orchestrator.expressions import ExpressionError, ExpressionLimits, compile_expression
-from orchestrator.regular_expressions import MAX_TEXT, PatternRefused, compile_pattern
+from orchestrator.expressions import character_classes
+from orchestrator.expressions import jq as expressions
+from orchestrator.expressions.jq import ExpressionError, ExpressionLimits, compile_expression
+from orchestrator.expressions.regular_expressions import (
+    MAX_TEXT,
+    PatternRefused,
+    compile_pattern,
+)
 from tests.support.machine import HEADER
 from wf.errors import DefinitionError
 

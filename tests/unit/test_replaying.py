@@ -5,10 +5,10 @@ import copy
 import pytest
 
 from orchestrator.definition import parse
-from orchestrator.offline import Offline
-from orchestrator.replaying import first_difference, replay
-from orchestrator.retry_plan import plan
-from orchestrator.stubs import read_stubs
+from orchestrator.offline.replay import first_difference, replay
+from orchestrator.offline.retry_plan import plan
+from orchestrator.offline.simulator import Offline
+from orchestrator.offline.stubs import read_stubs
 from tests.support.machine import HEADER, Driver, define
 from wf.errors import WfError
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.restart import (
+from supervisor.policy.restart import (
     Breaker,
     Cause,
     Exit,

@@ -5,16 +5,17 @@ from datetime import UTC, datetime
 import pytest
 
 from orchestrator.definition import parse
-from orchestrator.inbound import to_event
-from orchestrator.machine.scheduling import START_LATER, next_due_ms
-from orchestrator.sends import build
+from orchestrator.dispatch.effects import build
+from orchestrator.ingest.messages_in import to_event
+from orchestrator.machine.kernel.next_start import START_LATER, next_due_ms
 from tests.support.machine import HEADER, Driver
-from wf import messages, schedules, subjects
+from wf.client import schedules
 from wf.errors import DefinitionError, MessageError
-from wf.ids import scheduled_id
 from wf.jetstream import topology
 from wf.jetstream.port import Stored
-from wf.subjects import is_name
+from wf.protocol import messages, subjects
+from wf.protocol.ids import scheduled_id
+from wf.protocol.subjects import is_name
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS

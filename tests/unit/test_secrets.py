@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from wf.builtin.masking import Mask
-from wf.builtin.secrets import SecretUnusable, read
+from wf.builtin.common.redaction import Mask
+from wf.builtin.common.secrets import SecretUnusable, read
 
 
 def put(directory: Path, name: str, text: str, mode: int = 0o600) -> None:

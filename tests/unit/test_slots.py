@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wf import slots
-from wf.slots import ENTRY_BYTES, HEADER_BYTES, Phase, SlotTask, SlotWriter
+from wf.process import status_page
+from wf.process.status_page import ENTRY_BYTES, HEADER_BYTES, Phase, SlotTask, SlotWriter
 
 CAPACITY = 3
 REPLY = "$JS.ACK.ACTIVITY_TASKS.activity-mail.1.{0}.{0}.1732500000000000000.17"
@@ -26,15 +26,15 @@ class Stores:
     """Memory that counts 8-byte stores, and dies before the one that is one too many."""
 
     def __init__(self, limit: int) -> None:
-        self.data = bytearray(slots.slot_bytes(CAPACITY))
+        self.data = bytearray(status_page.slot_bytes(CAPACITY))
         self.limit = limit
 
     def store(self, at: int, value: bytes) -> None:
-        for begin in range(0, len(value), slots.WORD):
+        for begin in range(0, len(value), status_page.WORD):
             if self.limit == 0:
                 raise Killed
             self.limit -= 1
-            piece = value[begin : begin + slots.WORD]
+            piece = value[begin : begin + status_page.WORD]
             self.data[at + begin : at + begin + len(piece)] = piece
 
 
@@ -47,24 +47,24 @@ class Recorder:
 
     def __setitem__(self, key: Any, value: Any) -> None:
         if isinstance(key, slice):
-            assert key.start % slots.WORD == 0
+            assert key.start % status_page.WORD == 0
             assert key.stop - key.start == len(value)
             self._stores.store(key.start, bytes(value))
         else:
-            self._stores.store(key * slots.WORD, struct.pack(self._code, value))
+            self._stores.store(key * status_page.WORD, struct.pack(self._code, value))
 
 
 def writer_on(stores: Stores) -> SlotWriter:
-    writer = SlotWriter(bytearray(slots.slot_bytes(CAPACITY)), CAPACITY)
+    writer = SlotWriter(bytearray(status_page.slot_bytes(CAPACITY)), CAPACITY)
     for name, code in (("_bytes", ""), ("_words", "<Q"), ("_floats", "<d")):
         setattr(writer, name, Recorder(stores, code))
     return writer
 
 
 def read(data: bytes) -> list[SlotTask]:
-    header = slots.parse_header(data[:HEADER_BYTES])
+    header = status_page.parse_header(data[:HEADER_BYTES])
     assert header is not None
-    return slots.parse_tasks(data[HEADER_BYTES : HEADER_BYTES + header.used * ENTRY_BYTES])
+    return status_page.parse_tasks(data[HEADER_BYTES : HEADER_BYTES + header.used * ENTRY_BYTES])
 
 
 def start(
@@ -141,18 +141,18 @@ def test_whenever_the_writer_dies_every_started_task_is_read_whole_and_no_other(
 
 @pytest.fixture
 def fd() -> Iterator[int]:
-    descriptor = slots.create()
+    descriptor = status_page.create()
     yield descriptor
     os.close(descriptor)
 
 
 def test_a_slot_that_nobody_has_begun_says_nothing(fd: int) -> None:
-    assert slots.read_header(fd) is None
-    assert slots.read_dump(fd) == ""
+    assert status_page.read_header(fd) is None
+    assert status_page.read_dump(fd) == ""
 
 
 def test_what_is_written_can_be_read_through_the_descriptor(fd: int) -> None:
-    writer = slots.open_writer(fd, 10, 4, 1.0)
+    writer = status_page.open_writer(fd, 10, 4, 1.0)
     writer.enter(Phase.RUNNING)
     writer.tick(2.0, held=3, lag_s=0.25)
     writer.taken(1.5)
@@ -164,14 +164,14 @@ def test_what_is_written_can_be_read_through_the_descriptor(fd: int) -> None:
     writer.ended(second)
     writer.hold(14, REPLY.format(14))
     writer.tick(2.0, held=3, lag_s=0.25)
-    header = slots.read_header(fd)
+    header = status_page.read_header(fd)
     assert header is not None
     assert header.pid == os.getpid()
     assert (header.generation, header.capacity, header.used) == (4, 10, 3)
     assert (header.tick_s, header.held, header.lag_s, header.taken_s) == (2.0, 3, 0.25, 1.5)
     assert (header.phase, header.done, header.failed) == (Phase.RUNNING, 1, 1)
     assert header.running == 1
-    waiting, *begun = slots.read_tasks(fd, header)
+    waiting, *begun = status_page.read_tasks(fd, header)
     assert waiting == SlotTask(14, REPLY.format(14), 0.0, 0.0, False)
     assert (waiting.waits, waiting.runs) == (True, False)
     assert [one.runs for one in begun] == [False, True]
@@ -182,26 +182,26 @@ def test_what_is_written_can_be_read_through_the_descriptor(fd: int) -> None:
 
 
 def test_a_dump_lies_behind_the_slot_and_disturbs_nothing(fd: int) -> None:
-    writer = slots.open_writer(fd, 100, 0, 1.0)
+    writer = status_page.open_writer(fd, 100, 0, 1.0)
     start(writer, 11, REPLY.format(11), 1.0, 2.0)
     os.write(fd, b"Current thread:\n  File x.py\n")
-    os.write(fd, b"x" * slots.DUMP_BYTES)
+    os.write(fd, b"x" * status_page.DUMP_BYTES)
     os.write(fd, b"the end\n")
-    dump = slots.read_dump(fd)
+    dump = status_page.read_dump(fd)
     assert dump.endswith("xthe end")
-    assert len(dump) <= slots.DUMP_BYTES
-    header = slots.read_header(fd)
+    assert len(dump) <= status_page.DUMP_BYTES
+    header = status_page.read_header(fd)
     assert header is not None
-    assert len(slots.read_tasks(fd, header)) == 1
+    assert len(status_page.read_tasks(fd, header)) == 1
 
 
 def test_a_task_without_a_place_is_left_to_the_broker(fd: int) -> None:
-    writer = slots.open_writer(fd, 1, 0, 1.0)
-    assert start(writer, 1, "x" * (slots.REPLY_BYTES + 1), 1.0, 2.0) == slots.NO_PLACE
+    writer = status_page.open_writer(fd, 1, 0, 1.0)
+    assert start(writer, 1, "x" * (status_page.REPLY_BYTES + 1), 1.0, 2.0) == status_page.NO_PLACE
     assert start(writer, 2, "reply", 1.0, 2.0) == 0
-    assert start(writer, 3, "reply", 1.0, 2.0) == slots.NO_PLACE
-    writer.ended(slots.NO_PLACE)
-    writer.stored(slots.NO_PLACE, failed=False)
-    header = slots.read_header(fd)
+    assert start(writer, 3, "reply", 1.0, 2.0) == status_page.NO_PLACE
+    writer.ended(status_page.NO_PLACE)
+    writer.stored(status_page.NO_PLACE, failed=False)
+    header = status_page.read_header(fd)
     assert header is not None
-    assert [task.sequence for task in slots.read_tasks(fd, header)] == [2]
+    assert [task.sequence for task in status_page.read_tasks(fd, header)] == [2]

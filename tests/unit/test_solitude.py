@@ -8,14 +8,14 @@ from typing import Any
 import orjson
 import pytest
 
-from wf.activity import Options
+from wf.authoring.activity import Options
 from wf.jetstream.port import Delivery
 from wf.settings import Settings
-from wf.worker.held import Held, parse
-from wf.worker.lane import Lane
+from wf.worker.activity_queue import Lane
+from wf.worker.exclusive import Solitude
 from wf.worker.policy import effective
 from wf.worker.prefetch import Prefetch
-from wf.worker.solitude import Solitude
+from wf.worker.task import Held, parse
 
 
 def held(sequence: int, alone: bool = False) -> Held:

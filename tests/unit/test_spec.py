@@ -8,7 +8,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.spec import (
+from supervisor.policy.spec import (
     WORKER,
     ChildSpec,
     desired,

@@ -11,11 +11,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.cloudevents.event_triggers import start
 from orchestrator.definition import parse
-from orchestrator.definition.yaml_reader import YamlReader
-from orchestrator.triggers import start
+from orchestrator.definition.source.yaml_reader import YamlReader
 from tests.support.machine import ERRORS, HEADER, Driver, define, run_through
-from wf.cli import deploying
+from wf.cli import deploy
 from wf.errors import DefinitionError
 
 JsonObject = dict[str, Any]
@@ -205,11 +205,11 @@ def test_wf_validate_shows_warnings_and_the_file_is_valid(tmp_path: Path, capsys
     file = tmp_path / "flow.json"
     given = {**document(), "document": {**HEADER, "dsl": "1.0.0-alpha5"}}
     file.write_text(json.dumps(given))
-    assert deploying.validate([str(file)], json=False) == 0
+    assert deploy.validate([str(file)], json=False) == 0
     shown = capsys.readouterr()
     assert "is valid" in shown.out
     assert "/document/dsl" in shown.err
-    assert deploying.validate([str(file)], json=True) == 0
+    assert deploy.validate([str(file)], json=True) == 0
     (shape,) = json.loads(capsys.readouterr().out)
     assert len(shape["warnings"]) == 1
 

@@ -12,9 +12,9 @@ import time
 import pytest
 
 from tests.support.waiting import eventually_sync
-from wf import outlet as outlet_module
-from wf import streams
-from wf.outlet import HELD_BYTES, Outlet
+from wf.process import nonblocking_descriptor as outlet_module
+from wf.process import standard_streams
+from wf.process.nonblocking_descriptor import HELD_BYTES, Outlet
 
 LINE = b"x" * 99 + b"\n"
 
@@ -196,7 +196,7 @@ def test_a_fork_does_not_write_what_its_parent_keeps(opened):
 
 def test_what_is_printed_is_never_an_error(opened):
     reading, writing = opened(*os.pipe())
-    stream = streams.Stream(Outlet(writing), "ascii")
+    stream = standard_streams.Stream(Outlet(writing), "ascii")
     print("half an emoji \ud83d and an é", file=stream)
     stream.buffer.write(b"bytes\n")
     stream.flush()

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from supervisor.stuck import DEADLINE_MARGIN_S, Finding, Kind, Seen, look
-from wf.slots import Header, Phase, SlotTask
+from supervisor.policy.hang_detection import DEADLINE_MARGIN_S, Finding, Kind, Seen, look
+from wf.process.status_page import Header, Phase, SlotTask
 
 HANG_S = 18.0
 IDLE_S = 30.0

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from orchestrator.upkeep import Upkeep
+from orchestrator.engine.broker_upkeep import Upkeep
 from tests.support.waiting import eventually
 from wf.errors import BrokerError
 from wf.jetstream import topology

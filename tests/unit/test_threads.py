@@ -9,12 +9,12 @@ import pytest
 
 from tests.support.lanes import Answers, delivery, fail_the_test, hold, make_lane
 from tests.support.waiting import eventually
-from wf.loading import load
+from wf.authoring.module_loading import load
 from wf.worker import runner as running
 from wf.worker import threads as threading_of_ours
-from wf.worker.lane import Lane
+from wf.worker.activity_queue import Lane
+from wf.worker.hand_back import take_surplus
 from wf.worker.runner import Runner
-from wf.worker.surplus import take_surplus
 
 MODULE = """
 import time

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from orchestrator.timer_cap import TimerCap
+from orchestrator.dispatch.timer_limit import TimerCap
 from tests.support.memory import MemoryBroker, connect
 from tests.support.server import make_settings
-from wf import subjects
 from wf.jetstream import topology
 from wf.jetstream.port import Outgoing
+from wf.protocol import subjects
 
 TIMERS = topology.WORKFLOW_TIMERS
 

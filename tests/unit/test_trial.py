@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from orchestrator import trial
-from orchestrator.trial import Fall, fork
+from orchestrator.ingest import poison_trial
+from orchestrator.ingest.poison_trial import Fall, fork
 from wf.errors import MessageError
 
 
@@ -119,7 +119,7 @@ async def test_where_there_can_be_no_process_nothing_is_found_out(
     def refuse() -> int:
         raise BlockingIOError("Resource temporarily unavailable")
 
-    monkeypatch.setattr(trial.os, "fork", refuse)
+    monkeypatch.setattr(poison_trial.os, "fork", refuse)
     assert await fork([lambda: os._exit(1)]) is None
 
 

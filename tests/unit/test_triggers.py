@@ -9,18 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.cloudevents.event_triggers import Triggers, start
 from orchestrator.definition import canonical_bytes, parse
-from orchestrator.definition.nodes import Trigger
-from orchestrator.definitions import Definitions
-from orchestrator.machine import triggering
-from orchestrator.machine.triggering import Taken
-from orchestrator.triggers import Triggers, start
+from orchestrator.definition.compiler.nodes import Trigger
+from orchestrator.machine.events import trigger_sets
+from orchestrator.machine.events.trigger_sets import Taken
+from orchestrator.registry.definitions import Definitions
 from tests.support.memory import MemoryBroker, connect
-from wf import schedules, subjects
-from wf.definitions import EVENTS_BEFORE, RegisteredDefinition
+from wf.client import schedules
+from wf.client.definitions import EVENTS_BEFORE, RegisteredDefinition
 from wf.errors import DefinitionError
-from wf.ids import triggered_id
 from wf.jetstream.port import Stored
+from wf.protocol import subjects
+from wf.protocol.ids import triggered_id
 
 PAIR = """{all: [
   {with: {type: placed}, correlate: {order: {from: .data.order}}},
@@ -97,7 +98,7 @@ def test_a_workflow_that_events_start_has_no_schedule() -> None:
 
 
 def positions(on: str, one: dict[str, Any]) -> list[int]:
-    return [fit.position for fit in triggering.fits(trigger(on).strategy, one)]
+    return [fit.position for fit in trigger_sets.fits(trigger(on).strategy, one)]
 
 
 @pytest.mark.parametrize(
@@ -231,18 +232,18 @@ def test_ids_of_instances_that_events_start_are_names_and_differ() -> None:
 
 def take(state: dict[str, Any], on: str, sequence: int, one: Any, floor: int = 0) -> dict[str, Any]:
     strategy = trigger(on).strategy
-    fits = triggering.fits(strategy, one)
+    fits = trigger_sets.fits(strategy, one)
     one = {**one, "id": one.get("id") or str(sequence)}
     taken = Taken(fits, sequence, one, "1.0.0", len(strategy.filters))
-    return triggering.add(state, taken, floor)
+    return trigger_sets.add(state, taken, floor)
 
 
 def complete(state: dict[str, Any]) -> list[list[int]]:
-    return [[int(one["id"]) for one in triggering.in_order(done)] for done in state["done"]]
+    return [[int(one["id"]) for one in trigger_sets.in_order(done)] for done in state["done"]]
 
 
 def test_a_set_has_one_event_of_each_filter_in_their_order() -> None:
-    state = take(triggering.empty(), PAIR, 1, event("paid", {"of": 5}))
+    state = take(trigger_sets.empty(), PAIR, 1, event("paid", {"of": 5}))
     assert complete(state) == []
     state = take(state, PAIR, 2, event("paid", {"of": 5}))
     state = take(state, PAIR, 3, event("placed", {"order": 5}))
@@ -251,11 +252,11 @@ def test_a_set_has_one_event_of_each_filter_in_their_order() -> None:
     assert complete(state) == [[3, 1], [4, 2]]
     assert state["open"] == []
     assert [one["version"] for one in state["done"]] == ["1.0.0", "1.0.0"]
-    assert [triggering.completed_by(one) for one in state["done"]] == [3, 4]
+    assert [trigger_sets.completed_by(one) for one in state["done"]] == [3, 4]
 
 
 def test_an_event_is_taken_once() -> None:
-    state = take(triggering.empty(), PAIR, 4, event("placed", {"order": 5}))
+    state = take(trigger_sets.empty(), PAIR, 4, event("placed", {"order": 5}))
     assert take(state, PAIR, 4, event("placed", {"order": 5})) is state
     # Acknowledged by somebody else since: what is left of it here is a late copy.
     assert take(state, PAIR, 3, event("placed", {"order": 5}), floor=3) is state
@@ -264,7 +265,7 @@ def test_an_event_is_taken_once() -> None:
 
 
 def test_the_memory_of_an_entry_is_bounded_and_never_forgets_what_may_come_again() -> None:
-    state = triggering.empty()
+    state = trigger_sets.empty()
     for sequence in range(1, 1203):
         state = take(state, PAIR, sequence, event("placed", {"order": 5}))
         state = {**state, "open": []}
@@ -272,12 +273,12 @@ def test_the_memory_of_an_entry_is_bounded_and_never_forgets_what_may_come_again
     state = take(state, PAIR, 1203, event("placed", {"order": 5}), floor=150)
     assert state["seen"][0][0] == 151
     state = take(state, PAIR, 1204, event("placed", {"order": 5}), floor=1203)
-    assert len(state["seen"]) == triggering.KEEP_SEEN
+    assert len(state["seen"]) == trigger_sets.KEEP_SEEN
 
 
 def test_an_event_that_fits_two_filters_counts_for_the_first_that_is_open() -> None:
     on = "{all: [{with: {type: placed}}, {with: {source: /s}}]}"
-    state = take(triggering.empty(), on, 1, event())
+    state = take(trigger_sets.empty(), on, 1, event())
     state = take(state, on, 2, event())
     assert complete(state) == [[1, 2]]
 
@@ -286,8 +287,8 @@ def test_what_not_all_filters_correlate_still_separates_sets() -> None:
     on = """{all: [{with: {type: a}, correlate: {k: {from: .data.k}, m: {from: .data.m}}},
       {with: {type: b}, correlate: {k: {from: .data.k}}},
       {with: {type: c}, correlate: {k: {from: .data.k}, m: {from: .data.m}}}]}"""
-    assert triggering.common_names(trigger(on).strategy) == ["k"]
-    state = triggering.empty()
+    assert trigger_sets.common_names(trigger(on).strategy) == ["k"]
+    state = trigger_sets.empty()
     for sequence, (type_, m) in enumerate([("a", 1), ("a", 2), ("b", 0), ("c", 2), ("b", 0)], 1):
         state = take(state, on, sequence, event(type_, {"k": 0, "m": m}))
     assert complete(state) == [[2, 5, 4]]
@@ -295,10 +296,10 @@ def test_what_not_all_filters_correlate_still_separates_sets() -> None:
 
 def test_the_key_is_of_the_values_whatever_the_filter_that_finds_them() -> None:
     strategy = trigger(PAIR).strategy
-    (placed,) = triggering.fits(strategy, event("placed", {"order": 5}))
-    (paid,) = triggering.fits(strategy, event("paid", {"of": 5.0}))
-    (other,) = triggering.fits(strategy, event("paid", {"of": 6}))
-    keys = [triggering.key_of(strategy, fit.values) for fit in (placed, paid, other)]
+    (placed,) = trigger_sets.fits(strategy, event("placed", {"order": 5}))
+    (paid,) = trigger_sets.fits(strategy, event("paid", {"of": 5.0}))
+    (other,) = trigger_sets.fits(strategy, event("paid", {"of": 6}))
+    keys = [trigger_sets.key_of(strategy, fit.values) for fit in (placed, paid, other)]
     assert keys[0] == keys[1] != keys[2]
 
 
@@ -313,12 +314,12 @@ def test_every_event_is_in_one_set_however_often_it_comes(
     random.shuffle(deliveries)
     for sequence, (placed, order) in deliveries:
         one = event("placed", {"order": order}) if placed else event("paid", {"of": order})
-        key = triggering.key_of(strategy, triggering.fits(strategy, one)[0].values)
-        states[key] = take(states.get(key, triggering.empty()), PAIR, sequence, one)
+        key = trigger_sets.key_of(strategy, trigger_sets.fits(strategy, one)[0].values)
+        states[key] = take(states.get(key, trigger_sets.empty()), PAIR, sequence, one)
     for order in range(3):
         sides = [sum(1 for one in events if one == (side, order)) for side in (True, False)]
-        key = triggering.key_of(strategy, {"order": order})
-        state = states.get(key, triggering.empty())
+        key = trigger_sets.key_of(strategy, {"order": order})
+        state = states.get(key, trigger_sets.empty())
         assert len(state["done"]) == min(sides)
         assert len(state["open"]) == max(sides) - min(sides)
     sets = [one for state in states.values() for one in (*state["done"], *state["open"])]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from supervisor.backlog import FRESH_S, Backlog
-from supervisor.status import one_line, text
-from supervisor.top import pool_row
-from wf.troubles import Troubles
+from supervisor.control.status import one_line, text
+from supervisor.control.top import pool_row
+from supervisor.policy.backlog import FRESH_S, Backlog
+from wf.jetstream.troubles import Troubles
 
 
 class Port:

@@ -1,7 +1,7 @@
 """Events for instances that do not exist: dropped only when no start can come before them."""
 
-from orchestrator.inbound import Item
-from orchestrator.unknown import droppable
+from orchestrator.ingest.early_events import droppable
+from orchestrator.ingest.messages_in import Item
 from wf.jetstream.port import Delivery
 from wf.jetstream.topology import WORKFLOW_EVENTS, WORKFLOW_TIMERS
 

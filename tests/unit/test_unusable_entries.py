@@ -8,9 +8,9 @@ from typing import Any
 import orjson
 import pytest
 
-from orchestrator.apply import Unusable
-from orchestrator.catalog import Catalog
-from orchestrator.definitions import Definitions
+from orchestrator.definition.lookup import Unusable
+from orchestrator.registry.activity_consumers import Catalog
+from orchestrator.registry.definitions import Definitions
 from tests.support.memory import MemoryBroker, MemoryPort, connect
 from tests.support.server import make_settings
 from wf.jetstream import topology

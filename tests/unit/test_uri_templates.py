@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from orchestrator.definition import parse
 from tests.support.machine import HEADER
-from wf import uri_templates
-from wf.builtin import requests
+from wf.builtin.http import requests
 from wf.errors import ActivityError, DefinitionError
+from wf.protocol import uri_templates
 
 JsonObject = dict[str, Any]
 AT = "https://shop.example/users/"

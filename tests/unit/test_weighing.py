@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.expressions import ExpressionError, ExpressionLimits, compile_expression
-from orchestrator.weighing import SMALL_BYTES, exceeds, weight
+from orchestrator.expressions.jq import ExpressionError, ExpressionLimits, compile_expression
+from wf.protocol.json_weight import SMALL_BYTES, exceeds, weight
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=20),
@@ -55,8 +55,8 @@ def test_a_result_that_is_large_by_repetition_is_refused_before_it_is_encoded(so
 
 BOUNDED = """
 import resource, orjson
-from orchestrator import expressions
-from orchestrator.address_space import address_space
+from orchestrator.expressions import jq as expressions
+from orchestrator.expressions.address_space import address_space
 address_space.bound(600_000_000)
 limits = expressions.ExpressionLimits(deadline_s=20)
 try:

@@ -14,25 +14,25 @@ from hypothesis import strategies as st
 
 from tests.support.lanes import Answers, delivery, fail_the_test, hold, make_lane, run_all, settings
 from wf import activity
-from wf.activity import ActivityDefinition
+from wf.authoring.activity import ActivityDefinition
+from wf.authoring.module_loading import load
+from wf.authoring.retry import Retry
 from wf.errors import ConfigError, MessageError
 from wf.jetstream.port import Accepted, Outcome, Outgoing, Rejected, Unknown
-from wf.loading import load
-from wf.retry import Retry
 from wf.settings import PoolSettings, RetrySettings
-from wf.worker import publisher as publishing
-from wf.worker.held import Held, parse
-from wf.worker.lane import Lane
-from wf.worker.leases import Leases
-from wf.worker.modules import load_definitions
+from wf.worker import result_publisher as publishing
+from wf.worker.ack_renewal import Leases
+from wf.worker.activities import load_definitions
+from wf.worker.activity_queue import Lane
+from wf.worker.hand_back import take_surplus
 from wf.worker.policy import catalog_entry, effective
 from wf.worker.prefetch import LIMIT, Prefetch
-from wf.worker.publisher import BATCH_FROM, BATCH_LIMIT, OPEN_BATCHES, Publisher, plan
 from wf.worker.puller import Puller
-from wf.worker.result import dead_message
+from wf.worker.recycling import task_limit
+from wf.worker.result_publisher import BATCH_FROM, BATCH_LIMIT, OPEN_BATCHES, Publisher, plan
+from wf.worker.results import dead_message
 from wf.worker.runner import Runner
-from wf.worker.surplus import take_surplus
-from wf.worker.watch import task_limit
+from wf.worker.task import Held, parse
 
 MODULE = """
 import asyncio, contextvars, decimal, sys

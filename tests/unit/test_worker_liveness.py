@@ -10,12 +10,12 @@ import orjson
 import pytest
 
 from tests.unit.test_worker import Answers, delivery, make_lane, run_all
-from wf import messages
-from wf.activity import ActivityDefinition
+from wf.authoring.activity import ActivityDefinition
+from wf.authoring.module_loading import load
 from wf.errors import BrokerError, MessageError
 from wf.jetstream.port import Accepted, Delivery, Outcome, Outgoing, Unknown
-from wf.loading import load
-from wf.worker.held import parse
+from wf.protocol import messages
+from wf.worker.task import parse
 
 MODULE = """
 import asyncio

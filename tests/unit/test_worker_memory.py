@@ -9,11 +9,11 @@ from pathlib import Path
 import orjson
 import pytest
 
-from wf.child import EXIT_RECYCLE, Child
+from wf.process.child import EXIT_RECYCLE, Child
 from wf.settings import Settings
 from wf.worker.memory import private_bytes, private_of
-from wf.worker.stopping import Stopping
-from wf.worker.watch import MEMORY_SAMPLES, Watch
+from wf.worker.recycling import MEMORY_SAMPLES, Watch
+from wf.worker.shutdown import Stopping
 
 MIB = 1024 * 1024
 

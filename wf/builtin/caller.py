@@ -8,14 +8,14 @@ from typing import Any
 
 import orjson
 
-from wf.builtin import answers, failures, redirects, requests
-from wf.builtin.client import Answer, Client
-from wf.builtin.credentials import Credentials, credentials
-from wf.builtin.deferred import Request
+from wf.builtin.common.deferred_expressions import Request
+from wf.builtin.http import failures, redirects, requests, responses
+from wf.builtin.http.client import Answer, Client
+from wf.builtin.http.credentials import Credentials, credentials
+from wf.builtin.http.tokens import Tokens
 from wf.builtin.openapi import calls
 from wf.builtin.openapi.documents import Documents
 from wf.builtin.openapi.operations import Document, Operation
-from wf.builtin.tokens import Tokens
 from wf.settings import HttpSettings
 
 JsonObject = dict[str, Any]
@@ -47,7 +47,7 @@ class Caller:
         request.fill("authentication")
         answer = await self._authenticated(request.data.get("authentication"), request, send)
         data = request.data
-        return answers.output_of(answer, data["output"], data["redirect"], request.own)
+        return responses.output_of(answer, data["output"], data["redirect"], request.own)
 
     async def openapi(self, request: Request, idempotency_key: str) -> Any:
         """The output of `call: openapi`. Raises ActivityError."""
@@ -63,7 +63,7 @@ class Caller:
 
         request.fill("authentication")
         answer = await self._authenticated(data.get("authentication"), request, send)
-        return answers.output_of(answer, data["output"], data["redirect"], request.own)
+        return responses.output_of(answer, data["output"], data["redirect"], request.own)
 
     async def _operation(self, request: Request) -> tuple[Document, Operation]:
         """An operation that is not in a document which was kept may be in the newest one."""

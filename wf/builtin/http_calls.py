@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from wf.activity import activity
-from wf.builtin import configuration
-from wf.builtin.deferred import Request, guarded
-from wf.context import Context
+from wf.authoring.activity import activity
+from wf.authoring.context import Context
+from wf.builtin.common import settings
+from wf.builtin.common.deferred_expressions import Request, guarded
 
 if TYPE_CHECKING:
     from wf.builtin.caller import Caller
@@ -32,7 +32,7 @@ def caller() -> Caller:
     if _worker.caller is None or _worker.loop is not loop:
         from wf.builtin.caller import Caller
 
-        _worker.caller, _worker.loop = Caller(configuration.settings().builtin.http), loop
+        _worker.caller, _worker.loop = Caller(settings.settings().builtin.http), loop
     return _worker.caller
 
 

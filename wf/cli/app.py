@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from wf.cli import letters_app, options
+from wf.cli import dead_letters_app, options
 from wf.cli.session import Target
 
 app = typer.Typer(
@@ -40,7 +40,7 @@ def common(
     """Deploy workflows, start them, and see what happened."""
 
 
-app.add_typer(letters_app.app, name="dead-letters")
+app.add_typer(dead_letters_app.app, name="dead-letters")
 
 
 def _target(config: str | None, server: list[str] | None) -> Target:
@@ -59,7 +59,7 @@ def validate(
     json: options.Json = False,
 ) -> None:
     """Check definitions; without --online no broker is needed."""
-    from wf.cli import deploying
+    from wf.cli import deploy as deploying
 
     target = _target(config, server) if online else None
     raise typer.Exit(deploying.validate(files, target, json=json))
@@ -101,7 +101,7 @@ def explain(
     json: options.Json = False,
 ) -> None:
     """Run a definition here with stubbed activities, and show what every task gets and gives."""
-    from wf.cli import explaining
+    from wf.cli import explain as explaining
 
     raise typer.Exit(explaining.explain(file, input, stub or [], stubs, event or [], json=json))
 
@@ -134,12 +134,12 @@ def check(
     json: options.Json = False,
 ) -> None:
     """Run a definition here with stubbed activities, and check how it ends, whoever dies."""
-    from wf.cli import testing
+    from wf.cli import test
 
-    status = testing.test(
+    status = test.test(
         file,
-        testing.Given(input, stub or [], stubs, event or []),
-        testing.Expected(expect_status, expect_output),
+        test.Given(input, stub or [], stubs, event or []),
+        test.Expected(expect_status, expect_output),
         crash_everywhere=crash_everywhere,
         max_runs=crashes,
         json=json,
@@ -155,7 +155,7 @@ def deploy(
     json: options.Json = False,
 ) -> None:
     """Register definitions. A registered version never changes: a new body needs a new version."""
-    from wf.cli import deploying
+    from wf.cli import deploy as deploying
 
     raise typer.Exit(deploying.deploy(_target(config, server), files, json=json))
 
@@ -169,7 +169,7 @@ def undeploy(
     json: options.Json = False,
 ) -> None:
     """Remove a registered version that no instance needs any more."""
-    from wf.cli import undeploying
+    from wf.cli import undeploy as undeploying
 
     status = undeploying.undeploy(_target(config, server), name, version, json=json)
     raise typer.Exit(status)
@@ -180,7 +180,7 @@ def definitions(
     config: options.Config = None, server: options.Server = None, json: options.Json = False
 ) -> None:
     """List the registered definitions."""
-    from wf.cli import deploying
+    from wf.cli import deploy as deploying
 
     raise typer.Exit(deploying.definitions(_target(config, server), json=json))
 
@@ -190,7 +190,7 @@ def schedules(
     config: options.Config = None, server: options.Server = None, json: options.Json = False
 ) -> None:
     """List the workflows that start by themselves, and when they do next."""
-    from wf.cli import deploying
+    from wf.cli import deploy as deploying
 
     raise typer.Exit(deploying.schedules(_target(config, server), json=json))
 
@@ -200,7 +200,7 @@ def hosts(
     config: options.Config = None, server: options.Server = None, json: options.Json = False
 ) -> None:
     """Show every host's supervisor: its pools, and what waits for whom."""
-    from wf.cli import hosting
+    from wf.cli import hosts as hosting
 
     raise typer.Exit(hosting.hosts(_target(config, server), json=json))
 
@@ -227,7 +227,7 @@ def start(
     json: options.Json = False,
 ) -> None:
     """Start an instance; prints its id, or with --wait its output."""
-    from wf.cli import starting
+    from wf.cli import start as starting
 
     wish = starting.Wish(name, id, input, version, wait, timeout, json)
     raise typer.Exit(starting.start(_target(config, server), wish))
@@ -244,7 +244,7 @@ def show(
     json: options.Json = False,
 ) -> None:
     """Show one instance: status, what it waits for, what its activities gave."""
-    from wf.cli import looking
+    from wf.cli import show as looking
 
     raise typer.Exit(looking.show(_target(config, server), id, raw=raw, json=json))
 
@@ -261,7 +261,7 @@ def list_(
     json: options.Json = False,
 ) -> None:
     """List the newest instances, from the last part of history."""
-    from wf.cli import looking
+    from wf.cli import show as looking
 
     raise typer.Exit(looking.list_instances(_target(config, server), status, limit, json=json))
 
@@ -274,7 +274,7 @@ def history(
     json: options.Json = False,
 ) -> None:
     """Show all that happened to an instance, in order."""
-    from wf.cli import looking
+    from wf.cli import show as looking
 
     raise typer.Exit(looking.history(_target(config, server), id, json=json))
 
@@ -292,9 +292,9 @@ def signal(
     json: options.Json = False,
 ) -> None:
     """Send a signal to an instance."""
-    from wf.cli import steering
+    from wf.cli import control
 
-    raise typer.Exit(steering.signal(_target(config, server), id, name, data, json=json))
+    raise typer.Exit(control.signal(_target(config, server), id, name, data, json=json))
 
 
 @app.command()
@@ -318,10 +318,10 @@ def emit(
     json: options.Json = False,
 ) -> None:
     """Publish a CloudEvent to whoever listens."""
-    from wf.cli import steering
+    from wf.cli import control
 
     given = {"source": source, "subject": subject, "id": event_id}
-    raise typer.Exit(steering.emit(_target(config, server), type, data, given, json=json))
+    raise typer.Exit(control.emit(_target(config, server), type, data, given, json=json))
 
 
 @app.command()
@@ -336,10 +336,10 @@ def cancel(
     json: options.Json = False,
 ) -> None:
     """Cancel an instance. What its definition says how to undo is undone first."""
-    from wf.cli import steering
+    from wf.cli import control
 
     target = _target(config, server)
-    raise typer.Exit(steering.command(target, "cancel", id, reason, json=json, now=now))
+    raise typer.Exit(control.command(target, "cancel", id, reason, json=json, now=now))
 
 
 @app.command()
@@ -351,9 +351,9 @@ def suspend(
     json: options.Json = False,
 ) -> None:
     """Suspend an instance: what runs may end, nothing new begins."""
-    from wf.cli import steering
+    from wf.cli import control
 
-    raise typer.Exit(steering.command(_target(config, server), "suspend", id, reason, json=json))
+    raise typer.Exit(control.command(_target(config, server), "suspend", id, reason, json=json))
 
 
 @app.command()
@@ -365,9 +365,9 @@ def resume(
     json: options.Json = False,
 ) -> None:
     """Let a suspended instance go on."""
-    from wf.cli import steering
+    from wf.cli import control
 
-    raise typer.Exit(steering.command(_target(config, server), "resume", id, reason, json=json))
+    raise typer.Exit(control.command(_target(config, server), "resume", id, reason, json=json))
 
 
 @app.command()
@@ -393,10 +393,10 @@ def retry(
     json: options.Json = False,
 ) -> None:
     """Let a faulted instance go on from the task that failed, or from a named one."""
-    from wf.cli import steering
+    from wf.cli import control
 
-    wish = steering.Retry(id, from_, input, reason, wait, timeout, json)
-    raise typer.Exit(steering.retry(_target(config, server), wish))
+    wish = control.Retry(id, from_, input, reason, wait, timeout, json)
+    raise typer.Exit(control.retry(_target(config, server), wish))
 
 
 @app.command()
@@ -407,7 +407,7 @@ def replay(
     json: options.Json = False,
 ) -> None:
     """Fold the history of an instance and compare it with what is stored."""
-    from wf.cli import replaying
+    from wf.cli import replay as replaying
 
     raise typer.Exit(replaying.replay(_target(config, server), id, json=json))
 
@@ -431,7 +431,7 @@ def worker(
     server: options.Server = None,
 ) -> None:
     """Run a worker without a supervisor, on any host that reaches the broker."""
-    from wf.cli import working
+    from wf.cli import worker as working
 
     files = [*activities, *(more or [])]  # `--activities a.py b.py`: click gives b.py to `more`
     status = working.work(_target(config, server), files, only or [], concurrency)

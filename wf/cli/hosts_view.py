@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from wf.cli.render import table
-from wf.durations import format_duration
+from wf.protocol.durations import format_duration
 
 Entry = Mapping[str, Any]
 

@@ -7,14 +7,14 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from wf.cli import exits, output
-from wf.cli.inputs import UsageError
+from wf.cli import exit_status, output
+from wf.cli.arguments import UsageError
 from wf.cli.output import complain
 from wf.errors import WfError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status (wf/cli/exits.py). Never raises."""
+    """Run one command and return its exit status (wf/cli/exit_status.py). Never raises."""
     output.prepare()
     status = _run(arguments)
     error = output.lost()
@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if isinstance(error, BrokenPipeError):  # the reader (`| head`) has what it wanted
         return status
     complain(f"standard output does not take the result: {error.strerror or error}")
-    return status or exits.NOT_PRINTED
+    return status or exit_status.NOT_PRINTED
 
 
 def _run(arguments: Sequence[str] | None) -> int:
@@ -33,24 +33,24 @@ def _run(arguments: Sequence[str] | None) -> int:
 
         app(args=None if arguments is None else list(arguments), prog_name="wf")
     except SystemExit as ended:  # typer ends every command so
-        return ended.code if isinstance(ended.code, int) else exits.FAILED
+        return ended.code if isinstance(ended.code, int) else exit_status.FAILED
     except UsageError as error:
         complain(str(error))
-        return exits.USAGE
+        return exit_status.USAGE
     except WfError as error:
         complain(str(error))
-        return exits.status_of(error)
+        return exit_status.status_of(error)
     except KeyboardInterrupt:
-        return exits.INTERRUPTED
+        return exit_status.INTERRUPTED
     except BrokenPipeError:
-        return exits.OK
+        return exit_status.OK
     except OSError as error:
         complain(f"{error.filename or 'the command'}: {error.strerror or error}")
-        return exits.FAILED
+        return exit_status.FAILED
     except Exception as error:  # noqa: BLE001 - a person gets a sentence, whatever happened
         complain(_defect(error))
-        return exits.DEFECT
-    return exits.OK
+        return exit_status.DEFECT
+    return exit_status.OK
 
 
 def _defect(error: Exception) -> str:

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from wf.cli import shapes
+import orjson
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -59,9 +59,14 @@ def forget() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def json_text(value: Any) -> str:
+    """Indented JSON."""
+    return orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
+
+
 def print_json(value: Any) -> None:
     """One JSON document on standard output."""
-    text = shapes.text(value)
+    text = json_text(value)
     if not _is_unicode(sys.stdout.encoding):
         text = "".join(_escaped(character) for character in text)
     _print(text + "\n")

@@ -12,10 +12,10 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
-from wf.definitions import RegisteredDefinition
-from wf.durations import format_duration
-from wf.instances import HistoryEntry, Instance, describe_error
-from wf.schedules import Pending
+from wf.client.definitions import RegisteredDefinition
+from wf.client.instances import HistoryEntry, Instance, describe_error
+from wf.client.schedules import Pending
+from wf.protocol.durations import format_duration
 
 JsonObject = dict[str, Any]
 

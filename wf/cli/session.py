@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from wf.errors import BrokerError
 
 if TYPE_CHECKING:
-    from wf.client import Client
+    from wf.client.client import Client
     from wf.jetstream.client import JetStream
 
 T = TypeVar("T")
@@ -29,7 +29,7 @@ def run(target: Target, work: Callable[[Client], Awaitable[T]]) -> T:
     _quieten()
 
     async def connected() -> T:
-        from wf.client import Client
+        from wf.client.client import Client
 
         async with await Client.connect(target.config, target.servers or None, name="wf") as client:
             await _check_streams(client)
@@ -43,8 +43,8 @@ def run_as_operator(target: Target, work: Callable[[JetStream], Awaitable[T]]) -
     _quieten()
 
     async def connected() -> T:
-        from wf.client import Client
-        from wf.dial import dial
+        from wf.client.client import Client
+        from wf.client.connect import dial
 
         js = await dial(target.config, target.servers or None, name="wf", role="orchestrator")
         async with Client(js) as client:

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 from loguru import logger
 
-from wf import gate
 from wf.errors import MessageError
 from wf.jetstream.port import Delivery, Port, Pull
 from wf.jetstream.topology import ADVISORIES, ADVISORY_READER
+from wf.protocol import gate
 
 _WINDOW = 100
 

@@ -17,10 +17,10 @@ from typing import Any
 import orjson
 from loguru import logger
 
-from wf import state
 from wf.errors import BrokerError, BrokerRefused
 from wf.jetstream import mending, topology
-from wf.jetstream.topology import Api, StreamAsset
+from wf.jetstream.assets import Api, StreamAsset
+from wf.process import paths
 from wf.settings import Settings
 
 KEEP_S = 60.0  # how far a stream was is noted this often; when it was made, at once
@@ -83,7 +83,7 @@ class Assurance:
         """`index`: of the orchestrator whose notes are used; they lie in state_dir."""
         self._js = js
         self._assets = topology.assets(settings)
-        self._path = state.assets_file(settings, index)
+        self._path = paths.assets_file(settings, index)
         self._marks = _read(self._path)
         self._kept_s = 0.0
         self._changes: dict[str, list[float]] = {}  # stream → when it was put right
@@ -154,7 +154,7 @@ class Assurance:
         self._kept_s = now_s
         marks = {name: [mark.created, mark.last_seq] for name, mark in self._marks.items()}
         try:
-            state.write_private(self._path, orjson.dumps(marks))
+            paths.write_private(self._path, orjson.dumps(marks))
         except BrokerError as error:  # the pool can do without it
             logger.bind(error=str(error)).warning("streams.not_noted")
 

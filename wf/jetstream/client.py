@@ -28,7 +28,7 @@ from wf.jetstream.port import (
 from wf.jetstream.pull import TROUBLE_S, JetStreamPull
 from wf.jetstream.replies import LOST, Replies
 from wf.jetstream.wire import Wire
-from wf.subjects import is_result
+from wf.protocol.subjects import is_result
 
 CONNECT_S = 10.0
 ENGINE_ROLE = "orchestrator"  # may read every stream

@@ -9,8 +9,8 @@ from typing import Any
 
 import orjson
 
-from wf import state
 from wf.errors import BrokerError
+from wf.process import paths
 from wf.settings import Settings
 
 
@@ -109,12 +109,12 @@ def tls_context(target: Connection) -> ssl.SSLContext | None:
 
 def _embedded(settings: Settings, role: str) -> Connection:
     endpoint = _read_json(
-        state.broker_file(settings),
+        paths.broker_file(settings),
         f"is wf-supervisor running with {settings.path}? start it with "
         f"`wf-supervisor --config {settings.path}`",
     )
     login = _read_json(
-        state.credentials_file(settings, role),
+        paths.credentials_file(settings, role),
         "run this as the user that runs wf-supervisor",
     )
     try:
@@ -125,7 +125,7 @@ def _embedded(settings: Settings, role: str) -> Connection:
         )
     except KeyError as error:
         raise BrokerError(
-            f"{state.state_dir(settings)}: {error} is missing in the broker's files; "
+            f"{paths.state_dir(settings)}: {error} is missing in the broker's files; "
             "restart wf-supervisor, which writes them again"
         ) from error
 

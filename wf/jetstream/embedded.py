@@ -17,10 +17,10 @@ from typing import Any
 
 import orjson
 
-from wf import state
 from wf.errors import BrokerError
 from wf.jetstream.accounts import ENGINE, Login, accounts_text, quoted
 from wf.jetstream.logins import logins
+from wf.process import paths
 from wf.settings import NatsSettings, Settings
 
 HOST = "127.0.0.1"
@@ -57,17 +57,17 @@ def prepare(settings: Settings) -> Broker:
     nats = settings.nats
     binary = find_binary()
     check_version(binary)
-    state.make_private(state.state_dir(settings))
-    state.make_private(state.credentials_file(settings, "any").parent)
+    paths.make_private(paths.state_dir(settings))
+    paths.make_private(paths.credentials_file(settings, "any").parent)
     check_store(nats.store_dir)
     port = choose_port(settings)
     adopt_store(nats.store_dir)
     write_config(settings, port)
     return Broker(
-        argv=[str(binary), "--config", str(state.broker_config_file(settings))],
+        argv=[str(binary), "--config", str(paths.broker_config_file(settings))],
         port=port,
         url=f"nats://{HOST}:{port}",
-        log_path=state.broker_log_file(settings),
+        log_path=paths.broker_log_file(settings),
         name=server_name(settings),
     )
 
@@ -82,10 +82,10 @@ def write_config(settings: Settings, port: int) -> None:
         settings.nats,
         name=server_name(settings),
         port=port,
-        log_path=state.broker_log_file(settings),
+        log_path=paths.broker_log_file(settings),
         logins=logins(settings),
     )
-    state.write_private(state.broker_config_file(settings), config.encode())
+    paths.write_private(paths.broker_config_file(settings), config.encode())
 
 
 def adopt_store(store_dir: Path) -> None:
@@ -124,13 +124,13 @@ def _is_ours(settings: Settings, pid: int) -> bool:
         arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except OSError:
         return False
-    return str(state.broker_config_file(settings)).encode() in arguments
+    return str(paths.broker_config_file(settings)).encode() in arguments
 
 
 def write_endpoint(settings: Settings, broker: Broker, pid: int) -> None:
     """Tell clients where the broker is; written when it is ready. Raises BrokerError."""
     endpoint = {"url": broker.url, "port": broker.port, "pid": pid}
-    state.write_private(state.broker_file(settings), orjson.dumps(endpoint) + b"\n")
+    paths.write_private(paths.broker_file(settings), orjson.dumps(endpoint) + b"\n")
 
 
 def find_binary() -> Path:
@@ -216,7 +216,7 @@ def previous_port(settings: Settings) -> int:
 
 def _endpoint(settings: Settings) -> dict[str, Any]:
     try:
-        value = orjson.loads(state.broker_file(settings).read_bytes())
+        value = orjson.loads(paths.broker_file(settings).read_bytes())
     except (OSError, orjson.JSONDecodeError):
         return {}  # none yet, or damaged: it is written anew
     return value if isinstance(value, dict) else {}

@@ -12,10 +12,11 @@ from typing import Any
 
 import orjson
 
-from wf import state, subjects
 from wf.errors import BrokerError
 from wf.jetstream.accounts import ENGINE, Login
 from wf.jetstream.permissions import permissions, worker_permissions
+from wf.process import paths
+from wf.protocol import subjects
 from wf.settings import Settings
 
 WORKER_PREFIX = "worker-"
@@ -25,13 +26,13 @@ MAX_NAME = 128
 
 def logins(settings: Settings) -> list[Login]:
     """All of them, the pool's own roles first. Raises BrokerError that names the file."""
-    own = [_of_role(role, _password(settings, role)) for role in state.ROLES]
+    own = [_of_role(role, _password(settings, role)) for role in paths.ROLES]
     return own + [_of_worker(path) for path in _worker_files(settings)]
 
 
 def placeholders() -> list[Login]:
     """The pool's roles with passwords to be replaced, for the configuration of another broker."""
-    return [_of_role(role, f"PASSWORD_OF_{role.upper()}") for role in state.ROLES]
+    return [_of_role(role, f"PASSWORD_OF_{role.upper()}") for role in paths.ROLES]
 
 
 def make_worker(settings: Settings, activities: Sequence[str], name: str | None = None) -> Path:
@@ -44,14 +45,14 @@ def make_worker(settings: Settings, activities: Sequence[str], name: str | None 
     if not 1 <= len(title) <= MAX_NAME:
         raise BrokerError(f"the login of {len(wanted)} activities needs a name: give --name")
     user = WORKER_PREFIX + title
-    path = state.credentials_file(settings, user)
-    state.make_private(state.state_dir(settings))
-    state.make_private(path.parent)
+    path = paths.credentials_file(settings, user)
+    paths.make_private(paths.state_dir(settings))
+    paths.make_private(path.parent)
     known = _read(path)
     if known is not None and known.get("activities") == wanted:
         return path
     content = {"user": user, "password": secrets.token_urlsafe(24), "activities": wanted}
-    state.write_private(path, orjson.dumps(content) + b"\n")
+    paths.write_private(path, orjson.dumps(content) + b"\n")
     return path
 
 
@@ -81,17 +82,17 @@ def _of_worker(path: Path) -> Login:
 
 
 def _worker_files(settings: Settings) -> list[Path]:
-    return sorted(state.credentials_file(settings, "any").parent.glob(f"{WORKER_PREFIX}*.json"))
+    return sorted(paths.credentials_file(settings, "any").parent.glob(f"{WORKER_PREFIX}*.json"))
 
 
 def _password(settings: Settings, role: str) -> str:
     """The role's password, made and stored at first use. Raises BrokerError."""
-    path = state.credentials_file(settings, role)
+    path = paths.credentials_file(settings, role)
     known = _read(path)
     if known is not None and isinstance(known.get("password"), str):
         return str(known["password"])
     made = secrets.token_urlsafe(24)
-    state.write_private(path, orjson.dumps({"user": role, "password": made}) + b"\n")
+    paths.write_private(path, orjson.dumps({"user": role, "password": made}) + b"\n")
     return made
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from loguru import logger
 
 from wf.errors import BrokerRefused
 from wf.jetstream.api import CONSUMER_NOT_FOUND, STREAM_NOT_FOUND, ApiError
-
-if TYPE_CHECKING:
-    from wf.jetstream.topology import Api, ConsumerAsset, StreamAsset
+from wf.jetstream.assets import Api, ConsumerAsset, StreamAsset
 
 Config = dict[str, Any]
 

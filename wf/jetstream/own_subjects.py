@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from wf.jetstream.topology import OWN_FROM, WORKFLOW_EVENTS, Api
+from wf.jetstream.assets import Api
+from wf.jetstream.topology import OWN_FROM, WORKFLOW_EVENTS
 
 
 async def own_from(js: Api) -> int:

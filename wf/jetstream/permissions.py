@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from wf import subjects
+from wf.protocol import subjects
 
 _CLIENT_READS = (
     "KV_WORKFLOW_STATES",

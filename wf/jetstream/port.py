@@ -104,7 +104,7 @@ SUBJECT_FULL = 10077
 
 
 class Pull(Protocol):
-    """One open pull on one durable consumer: the loop of JETSTREAM.md.
+    """One open pull on one durable consumer: the loop of docs/jetstream.md.
 
     Reconnects, a deleted consumer and lost pull requests are handled inside: it goes on.
     """

@@ -24,7 +24,13 @@ from loguru import logger
 from nats import errors
 
 from wf.errors import BrokerError
-from wf.jetstream.encode import delivery, description_of, publication, read_headers, status_of
+from wf.jetstream.encode import (
+    delivery,
+    description_of,
+    publication,
+    read_headers,
+    status_of,
+)
 from wf.jetstream.port import Delivery
 from wf.jetstream.wire import Wire
 

@@ -13,7 +13,14 @@ from typing import Any, Protocol
 import orjson
 
 from wf.jetstream.encode import status_of
-from wf.jetstream.port import WRONG_LAST_SEQUENCE, Accepted, Outcome, Outgoing, Rejected, Unknown
+from wf.jetstream.port import (
+    WRONG_LAST_SEQUENCE,
+    Accepted,
+    Outcome,
+    Outgoing,
+    Rejected,
+    Unknown,
+)
 from wf.jetstream.wire import Wire
 
 DENIED = 403  # Rejected.code when the server's permissions refuse the subject

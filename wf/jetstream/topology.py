@@ -7,12 +7,12 @@ differs. Keys that an operator added to a stream (placement, a mirror) are left 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
-from wf import subjects
 from wf.errors import BrokerError
+from wf.jetstream.assets import Api, ConsumerAsset, StreamAsset
 from wf.jetstream.mending import ensure_consumer, ensure_stream
+from wf.protocol import subjects
 from wf.settings import Settings
 
 WORKFLOW_EVENTS = "WORKFLOW_EVENTS"
@@ -84,34 +84,6 @@ UNBOUND: Config = {
     "max_bytes": 0,
     "inactive_threshold": 0,
 }
-
-
-@dataclass(frozen=True)
-class ConsumerAsset:
-    """A durable pull consumer; `config` as in the JetStream API."""
-
-    stream: str
-    name: str
-    config: Config
-
-
-@dataclass(frozen=True)
-class StreamAsset:
-    """A stream with its consumers; `config` as in the JetStream API, durations in ns."""
-
-    name: str
-    config: Config
-    consumers: tuple[ConsumerAsset, ...] = field(default=())
-    at_first: Config = field(default_factory=dict)  # what only a new one gets
-
-
-class Api(Protocol):
-    """What `ensure` needs of a connection."""
-
-    async def api(self, subject: str, body: Config | None = None) -> Config: ...
-
-    @property
-    def server_version(self) -> str: ...
 
 
 def assets(settings: Settings) -> list[StreamAsset]:

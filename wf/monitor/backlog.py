@@ -9,10 +9,10 @@ from typing import Any
 
 from loguru import logger
 
-from wf import subjects
 from wf.errors import BrokerError
 from wf.jetstream import topology
 from wf.jetstream.client import JetStream
+from wf.protocol import subjects
 
 PERIOD_S = 2.0
 ANSWER_S = 5.0

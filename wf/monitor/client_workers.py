@@ -7,10 +7,10 @@ from typing import Any
 
 from loguru import logger
 
-from wf import gate, subjects
 from wf.errors import BrokerError, MessageError
 from wf.jetstream import topology
 from wf.jetstream.port import Port
+from wf.protocol import gate, subjects
 
 PERIOD_S = 5.0
 SHOWN = 200  # so many at most, by name

@@ -9,12 +9,12 @@ from collections.abc import Callable
 
 from loguru import logger
 
-from wf import messages, subjects
 from wf.errors import BrokerError, MessageError
 from wf.jetstream import topology
 from wf.jetstream.port import HAND_BACK_S, Accepted, Delivery, Outgoing, Port
-from wf.messages import JsonObject
 from wf.monitor.outcome import HANDED_BACK, is_lost, is_stale, result, verdict
+from wf.protocol import messages, subjects
+from wf.protocol.messages import JsonObject
 
 FIRST_DELAY_S = 0.05
 LONGEST_DELAY_S = 2.0

@@ -9,18 +9,18 @@ import time
 import uvloop
 from loguru import logger
 
-from wf import log
-from wf.child import EXIT_BROKER, EXIT_OK, Child, trouble_report
 from wf.errors import BrokerError
 from wf.jetstream import client, connection
 from wf.jetstream.client import JetStream
+from wf.jetstream.troubles import Troubles
 from wf.monitor.backlog import Backlog, Figures
 from wf.monitor.channel import Channel, open_channel
 from wf.monitor.client_workers import ClientWorkers
 from wf.monitor.deaths import Reporter
 from wf.monitor.status import Status
-from wf.slots import Phase, open_writer
-from wf.troubles import Troubles
+from wf.process import log
+from wf.process.child import EXIT_BROKER, EXIT_OK, Child, trouble_report
+from wf.process.status_page import Phase, open_writer
 
 TICK_S = 1.0
 LEAVE_S = 3.0

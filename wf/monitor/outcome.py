@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from wf import messages, problem, subjects
 from wf.errors import MessageError
 from wf.jetstream.port import Outgoing, Stored
-from wf.messages import JsonObject
+from wf.protocol import messages, problem_details, subjects
+from wf.protocol.messages import JsonObject
 
 HANDED_BACK = "handed-back"
 _SHARE_OF_ACK_WAIT = 0.6  # leases are renewed every third: later, the broker delivers it again
@@ -99,8 +99,8 @@ def _error(death: JsonObject, task: JsonObject, outcome: str, activity: str) -> 
     elif death["reason"]:
         how = f"{how}: {death['reason']}"
     timed_out = outcome == messages.TIMED_OUT
-    return problem.problem(
-        type=problem.TIMEOUT if timed_out else problem.RUNTIME,
+    return problem_details.problem(
+        type=problem_details.TIMEOUT if timed_out else problem_details.RUNTIME,
         status=408 if timed_out else 500,
         title=_TITLES[outcome],
         detail=f"{activity}: {how}",

@@ -15,11 +15,11 @@ from typing import Any
 import orjson
 from loguru import logger
 
-from wf import gate, subjects
 from wf.errors import BrokerError, MessageError
 from wf.jetstream import paging, topology
 from wf.jetstream.port import Accepted, Outgoing, Port
 from wf.monitor.backlog import Backlog
+from wf.protocol import gate, subjects
 
 PERIOD_S = 5.0
 VERSION = 1

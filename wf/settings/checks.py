@@ -7,14 +7,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from wf.durations import format_duration
-from wf.settings.models import (
-    NatsSettings,
-    OrchestratorSettings,
-    PoolSettings,
-)
+from wf.protocol.durations import format_duration
+from wf.protocol.subjects import NAME_RULE, is_name
+from wf.settings.models import NatsSettings, OrchestratorSettings, PoolSettings
 from wf.settings.sources import Key
-from wf.subjects import NAME_RULE, is_name
 
 # The keys a rule rests on, the first of them the one to blame; and what is wrong.
 Finding = tuple[tuple[Key, ...], str]

@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal
 import orjson
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator
 
-from wf.durations import parse_duration, parse_size
-from wf.subjects import NAME_RULE, is_name
+from wf.protocol.durations import parse_duration, parse_size
+from wf.protocol.subjects import NAME_RULE, is_name
 
 
 def _whole(value: object) -> object:

@@ -15,11 +15,11 @@ from collections.abc import Sequence
 
 from loguru import logger
 
-from wf import messages, subjects
 from wf.errors import BrokerError
 from wf.jetstream import topology
 from wf.jetstream.port import Accepted, Outgoing, Port
-from wf.worker.lane import Lane
+from wf.protocol import messages, subjects
+from wf.worker.activity_queue import Lane
 
 PERIOD_S = 5.0
 

@@ -10,8 +10,8 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from wf.worker.held import Held, Stop
-from wf.worker.lane import Lane
+from wf.worker.activity_queue import Lane
+from wf.worker.task import Held, Stop
 
 CANCEL_GRACE_S = 5.0  # for an `async def` call to end after its CancelledError
 _TOLD = (Stop.TIMEOUT, Stop.STALLED)

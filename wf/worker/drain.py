@@ -14,12 +14,12 @@ from loguru import logger
 
 from wf.errors import BrokerError
 from wf.jetstream.port import HAND_BACK_S, Port
-from wf.worker.held import Held, Stop
-from wf.worker.lane import Lane
-from wf.worker.leases import Leases
-from wf.worker.publisher import Publisher
+from wf.worker.ack_renewal import Leases
+from wf.worker.activity_queue import Lane
 from wf.worker.puller import Puller
+from wf.worker.result_publisher import Publisher
 from wf.worker.runner import Runner
+from wf.worker.task import Held, Stop
 
 CANCEL_S = 1.0  # for cancelled activities to clean up
 FLUSH_S = 2.0

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from loguru import logger
 
-from wf.child import Child
-from wf.loading import folder_of
+from wf.authoring.module_loading import folder_of
+from wf.process.child import Child
 
 LOOK_S = 10.0
 Stamps = dict[str, tuple[int, int] | None]

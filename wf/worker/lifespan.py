@@ -7,8 +7,9 @@ import traceback
 
 from loguru import logger
 
-from wf import gate, hooks
-from wf.worker.stopping import Stopping
+from wf.authoring import hooks
+from wf.protocol import gate
+from wf.worker.shutdown import Stopping
 
 LEAST_S = 0.5  # for the hooks of a stop, however long the drain has taken
 

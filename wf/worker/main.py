@@ -19,38 +19,39 @@ from typing import Any
 import uvloop
 from loguru import logger
 
-from wf import hooks, log, streams
-from wf.activity import ActivityDefinition
-from wf.builtin import configuration
-from wf.child import EXIT_BROKER, EXIT_CONFIG, Child
-from wf.claims import Announcement
+from wf.authoring import hooks
+from wf.authoring.activity import ActivityDefinition
+from wf.authoring.signature import read_signature
+from wf.builtin.common import settings
 from wf.errors import BrokerError, ConfigError
 from wf.jetstream import client, connection
 from wf.jetstream.port import Port
-from wf.signature import read_signature
-from wf.slots import NO_PLACE, Phase, SlotWriter, open_writer
-from wf.troubles import Troubles
+from wf.jetstream.troubles import Troubles
+from wf.process import log, standard_streams
+from wf.process.child import EXIT_BROKER, EXIT_CONFIG, Child
+from wf.process.status_page import NO_PLACE, Phase, SlotWriter, open_writer
+from wf.protocol.consumer_claims import Announcement
 from wf.worker import lifespan
-from wf.worker.catalog import Presence, announce
+from wf.worker.ack_renewal import Leases
+from wf.worker.activities import load_definitions
+from wf.worker.activity_queue import Lane
+from wf.worker.announce import Presence, announce
 from wf.worker.client_status import ClientStatus
 from wf.worker.drain import Station, drain
-from wf.worker.held import Held
+from wf.worker.exclusive import Solitude
+from wf.worker.hand_back import return_surplus
 from wf.worker.imported import Imported
-from wf.worker.lane import Lane
-from wf.worker.leases import Leases
+from wf.worker.loop_pulse import beat
 from wf.worker.memory import offer_to_the_memory_killer
-from wf.worker.modules import load_definitions
 from wf.worker.policy import catalog_entry, effective
 from wf.worker.prefetch import Prefetch
-from wf.worker.publisher import Publisher, share_of_batches
 from wf.worker.puller import Puller
-from wf.worker.pulse import beat
-from wf.worker.result import HEADROOM, Results
+from wf.worker.recycling import Watch, task_limit
+from wf.worker.result_publisher import Publisher, share_of_batches
+from wf.worker.results import HEADROOM, Results
 from wf.worker.runner import Runner
-from wf.worker.solitude import Solitude
-from wf.worker.stopping import Stopping
-from wf.worker.surplus import return_surplus
-from wf.worker.watch import Watch, task_limit
+from wf.worker.shutdown import Stopping
+from wf.worker.task import Held
 
 LEAVE_S = 0.5
 _WARM_UP_ROUNDS = 10  # the interpreter specialises a function after eight calls
@@ -83,9 +84,9 @@ def run(child: Child) -> int:
     """Serve the child's activities until asked to stop; the exit status."""
     log.configure_child(child)
     if child.supervisor_pid:
-        streams.keep_apart()
+        standard_streams.keep_apart()
         offer_to_the_memory_killer()
-    configuration.use(child.settings)
+    settings.use(child.settings)
     before = frozenset(sys.modules)
     hooks.forget()
     try:

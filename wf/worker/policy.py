@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from wf.activity import ActivityDefinition, Options
-from wf.messages import JsonObject
-from wf.retry import policy as retry_policy
+from wf.authoring.activity import ActivityDefinition, Options
+from wf.authoring.retry import policy as retry_policy
+from wf.protocol.messages import JsonObject
 from wf.settings import PoolSettings, Settings
 
 CATALOG_VERSION = 1

@@ -7,15 +7,15 @@ import time
 
 from loguru import logger
 
-from wf import gate
 from wf.errors import BrokerError, MessageError
 from wf.jetstream import topology
 from wf.jetstream.port import Accepted, Delivery, Port, Pull
-from wf.storing import store_one
-from wf.worker.held import Held, parse
-from wf.worker.lane import Lane
-from wf.worker.result import dead_message
+from wf.jetstream.publish_until_stored import store_one
+from wf.protocol import gate
+from wf.worker.activity_queue import Lane
+from wf.worker.results import dead_message
 from wf.worker.runner import Report, Runner
+from wf.worker.task import Held, parse
 
 RETRY_S = 1.0
 

@@ -17,12 +17,13 @@ from typing import Any
 
 from loguru import logger
 
-from wf import gate, problem
 from wf.jetstream.port import Outgoing, Port
+from wf.protocol import gate, problem_details
+from wf.worker.activity_queue import Lane
 from wf.worker.deadlines import Deadlines
-from wf.worker.held import Held, Stop, make_context
-from wf.worker.lane import Lane
-from wf.worker.liveness import DETAILS_BYTES, Watcher
+from wf.worker.heartbeats import Watcher
+from wf.worker.liveness import DETAILS_BYTES
+from wf.worker.task import Held, Stop, make_context
 from wf.worker.threads import RETRY_S, Threads, frame_of
 
 YIELD_S = 0.005  # calls that never wait let the loop turn this often
@@ -273,7 +274,7 @@ class Runner:
         if self._threads is None:
             self.cancel(held, Stop.TIMEOUT)
             return
-        where = problem.waiting_at(frame_of(self._thread_of.get(held)))
+        where = problem_details.waiting_at(frame_of(self._thread_of.get(held)))
         self.cancel(held, Stop.TIMEOUT)
         self._give_up(held, where)
 
@@ -283,7 +284,7 @@ class Runner:
             self.cancel(held, Stop.STALLED)
             self._deadlines.cancelled(held)
             return
-        where = problem.waiting_at(frame_of(self._thread_of.get(held)))
+        where = problem_details.waiting_at(frame_of(self._thread_of.get(held)))
         self.cancel(held, Stop.STALLED)
         self._give_up(held, where)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from wf.builtin import failures
+from wf.builtin.http import failures
 from wf.builtin.openapi import styles
 from wf.builtin.openapi.parameters import Parameter, styled
 from wf.builtin.openapi.references import JsonObject, Root, mapping

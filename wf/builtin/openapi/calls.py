@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from wf.builtin import failures
+from wf.builtin.http import failures
 from wf.builtin.openapi import bodies, servers, styles
 from wf.builtin.openapi.operations import Document, Operation
 from wf.builtin.openapi.parameters import UNHEARD, Parameter

@@ -14,12 +14,12 @@ from typing import Any
 
 import orjson
 
-from wf import plugins
-from wf.builtin import failures
-from wf.builtin.client import Answer
+from wf.builtin.http import failures
+from wf.builtin.http.client import Answer
 from wf.builtin.openapi.operations import Document, read_document
 from wf.builtin.openapi.references import UnusableDocument
 from wf.errors import DefinitionError
+from wf.process import engine_functions
 from wf.settings import HttpSettings
 
 KEPT = 64  # documents; the one that was fetched the longest ago goes
@@ -128,7 +128,7 @@ def _data(uri: str, content: bytes) -> Any:
         if text.lstrip()[:1] in "{[":
             raise failures.unusable_answer(f"{uri} is no JSON: {error}") from None
     try:
-        document, _ = plugins.resolve("definition.read")(text, uri)
+        document, _ = engine_functions.resolve("definition.read")(text, uri)
     except DefinitionError as error:
         raise failures.unusable_answer(
             f"neither JSON nor YAML that can be read (JSON may be larger): {error.problems[0]}"

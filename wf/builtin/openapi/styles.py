@@ -11,8 +11,8 @@ from urllib.parse import quote
 
 import orjson
 
-from wf.builtin import failures, requests
-from wf.builtin.masking import RESERVED
+from wf.builtin.common.redaction import RESERVED
+from wf.builtin.http import failures, requests
 from wf.builtin.openapi.parameters import Parameter
 
 Encode = Callable[[str], str]

@@ -1,0 +1,4 @@
+"""How many instances of a workflow may run at once. Imports registry, dispatch, ingest, the
+machine and
+wf.
+"""

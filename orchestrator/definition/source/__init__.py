@@ -1,0 +1,1 @@
+"""From text to JSON with places: YAML, JSON, lines and columns. Imports wf.errors. Pure."""

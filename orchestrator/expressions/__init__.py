@@ -1,0 +1,3 @@
+"""jq and JSON Schema under limits. Imports wf.gate's protocol only. Pure but for the armed
+deadline.
+"""

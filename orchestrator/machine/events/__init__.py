@@ -1,0 +1,3 @@
+"""listen, signals, and the keys and sets by which events find instances. Imports flow and the
+kernel. Pure.
+"""

@@ -1,0 +1,3 @@
+"""Tasks that wait for nobody outside: do, set, switch, for, fork, wait, emit. Imports the kernel.
+Pure.
+"""

@@ -1,0 +1,3 @@
+"""Explain, test and replay a definition without a broker. Imports the machine, definition, state
+and dispatch.
+"""

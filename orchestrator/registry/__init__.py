@@ -1,0 +1,3 @@
+"""KVDefs: registered definitions, their schedules, the activities that were announced. Imports
+definition, state and wf.
+"""

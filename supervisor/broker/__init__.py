@@ -1,0 +1,3 @@
+"""The embedded broker: its process, its store, its disk. Imports policy and
+wf.jetstream.embedded.
+"""

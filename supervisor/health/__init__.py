@@ -1,0 +1,1 @@
+"""What shows that processes, host and supervisor are well. Imports processes and policy."""

@@ -1,0 +1,1 @@
+"""Pure decisions: what should run, when to restart, what hangs, how many."""

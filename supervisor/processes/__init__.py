@@ -1,0 +1,1 @@
+"""Fork, watch, replace, end. Imports policy and wf.process."""

@@ -1,0 +1,3 @@
+"""What the built-in activities share: secrets, redaction, expressions that are evaluated in the
+worker.
+"""

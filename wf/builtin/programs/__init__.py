@@ -1,0 +1,1 @@
+"""run: shell and run: script: programs that leave nothing behind."""

@@ -1,0 +1,1 @@
+"""What every supervised process uses: its role, its status page, its log, its paths."""

@@ -649,7 +649,7 @@ def keep_the_place() -> Iterator[Any]:
         yield
 
 
-@mutation(wishes=QUEUE, slow=0.1, orchestrators=2)
+@mutation(wishes=QUEUE, slow=0.1, orchestrators=3, troubles=16)
 def ask_without_expecting_to_be_first() -> Iterator[Any]:
     """A request that is sent again goes to the end of the line, or comes back after its end."""
     build = effects.BUILDERS[concurrency_slot.TAKE_PLACE]

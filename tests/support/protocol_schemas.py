@@ -44,7 +44,7 @@ def validator(name: str) -> Any:
 def body_of(subject: str, body: Any) -> str | None:
     """The name of the body that the subject has; None for a value of its own or a definition."""
     name = next((name for pattern, name in BODIES if re.fullmatch(pattern, subject)), None)
-    if name == "matched" and "cloud_event" not in body:
+    if name == "matched" and isinstance(body, dict) and "cloud_event" not in body:
         return "signal"
     return name
 
@@ -53,9 +53,17 @@ def problem(subject: str, data: bytes) -> str | None:
     """What is wrong with a message, or None. A marker of a bucket, with no data, is none."""
     if not data:
         return None
-    body = orjson.loads(data)
+    try:
+        body = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        return f"{subject}: no JSON: {error}"
     name = body_of(subject, body)
-    if name is None or (name == "state" and "apart" in body["commit"]):
+    if name is None:
+        return None
+    if name == "state" and isinstance(body, dict) and "apart" in (body.get("commit") or ()):
         return None  # a snapshot is whole only with what is stored beside it
-    wrong = next(iter(validator(name).iter_errors(body)), None)
+    try:
+        wrong = next(iter(validator(name).iter_errors(body)), None)
+    except ValueError as error:  # too many levels for the validator
+        return f"{subject}: {name}: {error}"
     return None if wrong is None else f"{subject}: {name}: {wrong.message} at {wrong.instance_path}"

@@ -11,8 +11,9 @@ An event that was stored before an entry is found by `look_back`; one that was s
 matched with an index that has the entry. Both acknowledge only what is stored in WORKFLOW_EVENTS,
 so a crash repeats work and loses none: the machine takes each event once for a listener.
 
-`match` also starts the workflows whose `schedule.on` wants the event (triggers.py), or collects it
-for them (collector.py).
+`match` also starts the workflows whose `schedule.on` wants the event
+(orchestrator/cloudevents/event_triggers.py), or collects it
+for them (orchestrator/cloudevents/event_sets.py).
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Who may run: places for the instances of workflows that limit how many run at once.
 
-The order in the bucket WORKFLOW_PLACES decides (places.py); all that is done here is to tell those
+The order in the bucket WORKFLOW_PLACES decides (orchestrator/concurrency/waiting_lines.py); all
+that is done here is to tell those
 who have a place, by an event of their own. `admit` takes each change of the bucket once (consumer
 `admission`, shared by all orchestrators), brings its copy up to it, and stores the events before it
 acknowledges: what makes a place for somebody is never lost, and told twice is told once.

@@ -3,7 +3,7 @@
     load → flush what a predecessor left → apply → 1. snapshots → 2. outbox → 3. ack
 
 What loses a compare-and-set goes round again with a fresh snapshot; what the broker refuses to
-take is retried by `stuck.py` while the others go on.
+take is retried by `orchestrator/dispatch/backpressure.py` while the others go on.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Work that may kill the process: who is suspected, tried and convicted.
 
-A death names the message that was in hand (journal.py). From then on, for a while, the orchestrator
+A death names the message that was in hand (orchestrator/ingest/poison_journal.py). From then on,
+for a while, the orchestrator
 is careful: whatever it is about to work on is first tried in a forked child (trial.py), where it
 can kill nothing. So a message that kills costs one death of the orchestrator, and those beside it
 and behind it cost none.

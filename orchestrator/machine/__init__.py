@@ -4,11 +4,12 @@ Events are dicts with a `kind`:
 
     start    id, workflow, namespace, version, input, or `refused` (an error object); of a child
              also `parent` {id, run, awaited} and `depth`
-    child    run, child, status and the rest of what machine/children.py says
+    child    run, child, status and the rest of what orchestrator/machine/calls/child_workflow.py
+             says
     result   activity, run, attempt, outcome and the rest of the body in wf/protocol/messages.py
     timer    timer
     command  verb (cancel, suspend, resume), sequence (of its message), maybe reason
-    place    turn: the instance may run now (machine/placing.py)
+    place    turn: the instance may run now (orchestrator/machine/control/concurrency.py)
     fault    error, maybe run (then only that run fails) and evidence: from the shell itself
 
 Any may carry `facts`, the `fact` of each `expression.faulted` entry in the history of its first

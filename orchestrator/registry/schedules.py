@@ -1,6 +1,7 @@
 """Keeps the schedules in the timer stream as the latest definitions want them.
 
-As a rule each start stores the next one itself (machine/scheduling.py). Here the first is stored,
+As a rule each start stores the next one itself (orchestrator/machine/kernel/next_start.py). Here
+the first is stored,
 and what is missing, of a definition that is gone, or of an earlier version, is mended.
 """
 

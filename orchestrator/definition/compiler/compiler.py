@@ -32,7 +32,7 @@ INSIDE = BEFORE | {"input"}  # the body, and `output.as`
 EXPORT = INSIDE | {"output"}
 RESERVED = EXPORT | {"secrets", "authorization", "ENV"}
 
-# What only a worker may see: see deferring.py.
+# What only a worker may see: see orchestrator/definition/tasks/deferred_secrets.py.
 DEFERRED = frozenset({"secrets", "authorization"})
 _ELSEWHERE = {
     "secrets": (

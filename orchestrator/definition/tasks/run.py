@@ -51,7 +51,7 @@ def _options(problems: Problems, place: str, value: dict[str, Any]) -> Options:
 
 
 # Every process that runs. A new one is a line here; what is no call has a handler of its own in
-# machine/running.py.
+# orchestrator/machine/calls/run.py.
 PROCESSES: dict[str, ProcessCompiler] = {
     "script": run_program.script,
     "shell": run_program.shell,

@@ -19,7 +19,8 @@ JsonObject = dict[str, Any]
 
 class TryHandler(Handler):
     """Frame: `data` (the input, for the next attempt), `attempt`, `first_ms` (when the first one
-    began), `child`, `timer` during a backoff, `calls` and `again` (see identity.py); once the
+    began), `child`, `timer` during a backoff, `calls` and `again` (see
+    orchestrator/machine/calls/run_identity.py); once the
     handler runs, `caught` and `variables`."""
 
     def enter(self, step: Step, frame: str, input: Any) -> None:

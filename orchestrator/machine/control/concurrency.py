@@ -1,4 +1,5 @@
-"""Waiting for a place among the instances of one workflow that may run at once (slot.py).
+"""Waiting for a place among the instances of one workflow that may run at once
+(orchestrator/machine/kernel/concurrency_slot.py).
 
 Having got it is an event of kind `place`: `turn`, which says for which time in line. Before it only
 the input is checked and the key evaluated; all the rest is done with the place, which is kept until

@@ -14,7 +14,7 @@ from wf.protocol.messages import COMPLETED, EXPIRED, HEARTBEAT, OVERDUE, REDELIV
 JsonObject = dict[str, Any]
 
 VERBS = frozenset({"cancel", "suspend", "resume"})  # of an instance that has not ended
-RETRY = "retry"  # of one that has (retrying.py)
+RETRY = "retry"  # of one that has (orchestrator/machine/control/retry.py)
 
 _ENDED = 3  # the rank of a failure, a fault, and whatever there is one of only
 _RANKS = {OVERDUE: 0, STARTED: 1, HEARTBEAT: 1, EXPIRED: 2, REDELIVERED: 2, COMPLETED: 4}

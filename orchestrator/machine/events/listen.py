@@ -36,7 +36,8 @@ CONSUMED_SLACK_MS = 60_000
 
 class ListenHandler(Handler):
     """Frame: `left` (of each `all`, the filters that wait), `expected` and `learned` (values of
-    correlations), `outputs`, `seen` (sequences.py), `done` once nothing more is taken; with
+    correlations), `outputs`, `seen` (orchestrator/machine/events/sequence_ranges.py), `done` once
+    nothing more is taken; with
     `foreach` also `queue` ([sequence, value] of what waits for its turn), `at` and `child`."""
 
     def enter(self, step: Step, frame: str, input: Any) -> None:

@@ -5,7 +5,8 @@ Snapshot, as long as there is something that could be undone:
 
     compensations   groups of at most GROUP entries, the oldest first: number → {todo: [entry, …]};
                     an entry has the list's `node`, the `output` of the task that was done, the
-                    `variables` that the list sees, the task's `place` (identity.py), and what it
+                    `variables` that the list sees, the task's `place`
+                    (orchestrator/machine/kernel/occurrence.py), and what it
                     was `within`: frame → attempt of each `try` around it
 
 and once it is being undone `ending`: the `status`, with `error` or `reason`, that it is to end
@@ -90,7 +91,8 @@ def _tries_around(step: Step, frame: str) -> dict[str, int]:
 
 def _forget_repeated(step: Step, entry: JsonObject) -> None:
     """What was done in an earlier attempt of a `try`, and now once more, is the same piece of work
-    (identity.py): it is undone once. Where the new attempt does not come that far, it stays."""
+    (orchestrator/machine/kernel/occurrence.py): it is undone once. Where the new attempt does not
+    come that far, it stays."""
     groups: JsonObject = step.snapshot.get("compensations", {})
     for number, group in groups.items():
         kept = [other for other in group["todo"] if not _is_repeated(other, entry)]

@@ -69,7 +69,7 @@ def fault(
     step: Step, error: JsonObject, raised: Fault | None = None, *, whole: bool = False
 ) -> None:
     """Fault the instance; `raised` is what came out of its tasks, if it did. What has been done
-    is undone first, where the definition says how (compensating.py); of what undoes it only
+    is undone first, where the definition says how (compensate.py); of what undoes it only
     the part that fails is given up, unless the fault concerns the instance as a `whole`.
     Otherwise what is needed to go on after a `retry` stays, under `failed`."""
     if compensate.under_way(step.snapshot):

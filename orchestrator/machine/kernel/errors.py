@@ -24,7 +24,8 @@ RUNTIME = f"{PREFIX}runtime"
 class Fault(Exception):
     """A task fails with `error`. `retryable` is False when another attempt cannot mend it.
 
-    On its way out it collects in `kept` what it closes (retrying.py); `raw` is there, in a list,
+    On its way out it collects in `kept` what it closes (orchestrator/machine/control/retry.py);
+    `raw` is there, in a list,
     when the task failed while it was entered with that.
     """
 

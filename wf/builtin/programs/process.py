@@ -1,7 +1,8 @@
 """One process of a task, from its start to its end, with all that it has started.
 
 It has a directory of its own, a bare environment and a process group, which its leader kills
-(leader.py): when the activity ends before it (a timeout, a drain), when the process ends, and when
+(wf/builtin/programs/reaper.py): when the activity ends before it (a timeout, a drain), when the
+process ends, and when
 the worker dies.
 """
 

@@ -1,6 +1,6 @@
 """Leads the process of one task; a program of its own, of the standard library alone.
 
-    leader.py WORKER_PID PROGRAM [ARGUMENT…]
+    reaper.py WORKER_PID PROGRAM [ARGUMENT…]
 
 The program gets a process group of its own. However it ends, and when the worker dies or says
 SIGTERM, the whole group is killed before the leader ends: first the group, then the program's own
